@@ -1,0 +1,73 @@
+package release
+
+import "time"
+
+// Target is one place that an environment deploys to.
+type Target struct {
+	Name string `json:"name"`
+	// Host is the engine's address (unix://, ssh://, tcp://); empty is the
+	// default engine of the machine.
+	Host string `json:"host"`
+}
+
+// Local reports whether the target is an engine of this machine.
+func (t Target) Local() bool {
+	return t.Host == "" || len(t.Host) >= 7 && t.Host[:7] == "unix://"
+}
+
+// Environment is staging, production and so on, as configured.
+type Environment struct {
+	Name     string        `json:"name"`
+	After    string        `json:"after,omitempty"` // the environment a release must have been deployed to; empty for the first
+	Registry string        `json:"registry"`        // where its targets pull from
+	Targets  []Target      `json:"targets"`
+	Soak     time.Duration `json:"soak,omitempty"`
+	// OnFailure is "rollback" or "stop".
+	OnFailure string `json:"onFailure"`
+}
+
+// Step is one thing to do to a target: one API call, or one small sequence
+// that a resume can take up, with its cause.
+type Step struct {
+	Target  string `json:"target"`
+	Service string `json:"service,omitempty"`
+	Action  string `json:"action"`
+	From    string `json:"from,omitempty"`
+	To      string `json:"to,omitempty"`
+	Cause   string `json:"cause"`
+}
+
+// Plan is what would be done, in order. An empty plan means: nothing differs.
+type Plan struct {
+	Steps []Step `json:"steps"`
+	// Blocking holds findings that must not be acted over: a volume that is
+	// missing or another one than recorded.
+	Blocking []Reason `json:"blocking,omitempty"`
+}
+
+// Changes reports whether the plan does anything.
+func (p Plan) Changes() bool { return len(p.Steps) > 0 }
+
+// Running is what a target runs for one service, read back from its engine.
+type Running struct {
+	Service string `json:"service"`
+	// Digest is that of the release's image, once the container's image was
+	// compared with the verified platform manifest.
+	Digest Digest `json:"digest"`
+	// Image is the engine's own id of the container's image: the config digest
+	// on the classic image store, the manifest digest on the containerd store.
+	Image     string `json:"image,omitempty"`
+	Container string `json:"container,omitempty"` // the engine's id
+	Health    string `json:"health,omitempty"`    // healthy, unhealthy, starting, none
+	// Volumes maps mount paths to the identity of the volume mounted there.
+	Volumes map[string]string `json:"volumes,omitempty"`
+}
+
+// TargetStatus is the truth about one target after something was done to it.
+type TargetStatus struct {
+	Name string `json:"name"`
+	// Status is deployed, unchanged, rolledBack, failed, skipped or unreachable.
+	Status  string    `json:"status"`
+	Running []Running `json:"running"`
+	Message string    `json:"message,omitempty"`
+}

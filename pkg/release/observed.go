@@ -1,0 +1,114 @@
+package release
+
+import "time"
+
+// EngineInfo is what a container engine says about itself.
+type EngineInfo struct {
+	Version       string    `json:"version"`
+	APIVersion    string    `json:"apiVersion"`
+	OS            string    `json:"os"`
+	Architecture  string    `json:"architecture"`
+	CgroupVersion string    `json:"cgroupVersion"` // "1" or "2"
+	StorageDriver string    `json:"storageDriver"`
+	Containerd    bool      `json:"containerd"` // the containerd image store is on
+	MemoryLimit   bool      `json:"memoryLimit"`
+	Time          time.Time `json:"time"`     // the engine's clock
+	FreeDisk      int64     `json:"freeDisk"` // bytes under the engine's root where it is local, else 0
+}
+
+// Observed is what an engine runs for one project.
+type Observed struct {
+	Containers []Container      `json:"containers"`
+	Volumes    []ObservedVolume `json:"volumes"`
+	Networks   []string         `json:"networks"` // full names
+}
+
+// Container is one container as the engine reports it.
+type Container struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"` // without the leading slash
+	Service string `json:"service"`
+	// Image is the engine's id of the image: the config digest on the classic
+	// image store, the manifest digest on the containerd store.
+	Image      string            `json:"image"`
+	Reference  string            `json:"reference"` // as given at creation: repository@sha256:…
+	State      string            `json:"state"`     // created, running, paused, restarting, exited, dead
+	ExitCode   int               `json:"exitCode"`
+	Error      string            `json:"error,omitempty"`
+	Health     string            `json:"health"` // healthy, unhealthy, starting, none
+	HealthLog  string            `json:"healthLog,omitempty"`
+	OOMKilled  bool              `json:"oomKilled"`
+	Restarts   int               `json:"restarts"`
+	PID        int               `json:"pid"`
+	Started    time.Time         `json:"started"`
+	ConfigHash string            `json:"configHash"`
+	User       string            `json:"user"`
+	ReadOnly   bool              `json:"readOnly"`
+	Memory     int64             `json:"memory"` // limit in bytes; 0 is none
+	Mounts     []ObservedMount   `json:"mounts"`
+	Networks   map[string]string `json:"networks"` // network name → IP address
+	Ports      []Port            `json:"ports"`    // as bound now
+	Labels     map[string]string `json:"labels"`
+}
+
+// ObservedMount is a mount of a container. Identity tells a volume from
+// another one of the same name: "<name>@<creation time>".
+type ObservedMount struct {
+	Type     string `json:"type"`
+	Name     string `json:"name,omitempty"`
+	Source   string `json:"source,omitempty"`
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly"`
+	Identity string `json:"identity,omitempty"`
+}
+
+// ObservedVolume is a volume of an engine.
+type ObservedVolume struct {
+	Name     string            `json:"name"`
+	Driver   string            `json:"driver"`
+	Identity string            `json:"identity"` // "<name>@<creation time>"
+	Labels   map[string]string `json:"labels"`
+}
+
+// ContainerEvent is a change of a container's state.
+type ContainerEvent struct {
+	Time      time.Time
+	Container string // id
+	Service   string
+	Action    string // start, die, oom, health_status: healthy, …
+	ExitCode  int
+}
+
+// Usage is one sample of a container's resources. Sizes in bytes.
+type Usage struct {
+	Time time.Time `json:"time"`
+	// Memory is the working set: usage without reclaimable inactive file pages.
+	Memory int64 `json:"memory"`
+	Limit  int64 `json:"limit"` // 0 is none
+	// OOMKills counts processes that the kernel killed in the container's
+	// cgroup, children too, where the engine or the kernel tells; -1 is unknown.
+	OOMKills int64 `json:"oomKills"`
+	PIDs     int64 `json:"pids"`
+}
+
+// PlatformImage is one platform's image behind a subject, from bytes that were
+// hashed on the way. For a subject that is a single manifest, Manifest is the
+// subject's digest.
+type PlatformImage struct {
+	Platform    string   `json:"platform"` // linux/amd64
+	Manifest    Digest   `json:"manifest"`
+	Config      Digest   `json:"config"`
+	User        string   `json:"user"` // the config's User; empty is root
+	Healthcheck bool     `json:"healthcheck"`
+	Volumes     []string `json:"volumes,omitempty"`
+	Size        int64    `json:"size"` // compressed layers, bytes
+	Layers      []Digest `json:"layers"`
+}
+
+// LockNote is what a lock object on a target says about its holder.
+type LockNote struct {
+	Environment string `json:"environment"`
+	Sequence    int64  `json:"sequence"` // of the intended record
+	Release     Digest `json:"release"`
+	Holder      string `json:"holder"`
+}

@@ -1,0 +1,129 @@
+package release
+
+import "time"
+
+// Phase is what a record says happened.
+type Phase string
+
+// The phases of PRODUCT.md, "Ledger records".
+const (
+	Released     Phase = "released"
+	Intended     Phase = "intended"
+	Deployed     Phase = "deployed"
+	RolledBack   Phase = "rolledBack"
+	FailedPhase  Phase = "failed"
+	DeniedPhase  Phase = "denied"
+	Approved     Phase = "approved"
+	Frozen       Phase = "frozen"
+	Unfrozen     Phase = "unfrozen"
+	Exception    Phase = "exception"
+	BreakGlassed Phase = "breakGlass"
+	TrustChanged Phase = "trustChanged"
+	Watched      Phase = "watched"
+)
+
+// The kinds of a promotion's records.
+const (
+	KindPromote  = "promote"
+	KindRollback = "rollback"
+	KindFix      = "fix"
+)
+
+// Actor is who did something, and from where, as claimed by the machine that
+// wrote the record.
+type Actor struct {
+	Name    string `json:"name"`              // the signing party's name
+	User    string `json:"user,omitempty"`    // login or CI actor
+	Host    string `json:"host,omitempty"`    // host name
+	Process string `json:"process,omitempty"` // process id, or the CI run's URL
+}
+
+// Record is one entry of the ledger about one promotion.
+type Record struct {
+	SchemaVersion int       `json:"schemaVersion"` // 1
+	Sequence      int64     `json:"sequence"`      // its index in the log, from 0
+	Phase         Phase     `json:"phase"`
+	Kind          string    `json:"kind,omitempty"` // promote, rollback, fix
+	Time          time.Time `json:"time"`           // claimed; order is by Sequence
+	Environment   string    `json:"environment,omitempty"`
+	Release       Digest    `json:"release,omitzero"`
+	Version       string    `json:"version,omitempty"`
+	Revision      string    `json:"revision,omitempty"`
+	// Intent is the sequence of the intended record that this one closes; nil
+	// for records that close none.
+	Intent *int64 `json:"intent,omitempty"`
+	// Previous is the leaf hash of the record before, zero for the first.
+	Previous Digest         `json:"previous,omitzero"`
+	Decision *Decision      `json:"decision,omitempty"`
+	Actor    Actor          `json:"actor"`
+	Reason   string         `json:"reason,omitempty"`
+	Targets  []TargetStatus `json:"targets,omitempty"`
+	// Rules is the digest of trust, environments and policies in force.
+	Rules Digest `json:"rules,omitzero"`
+	// From is the release that the environment ran before; rollback goes there.
+	From Digest `json:"from,omitzero"`
+	// LeaseSeconds is how long an intended record holds without a heartbeat.
+	LeaseSeconds int64 `json:"leaseSeconds,omitempty"`
+}
+
+// Entry is a record as the ledger holds it: with its digest and signer.
+type Entry struct {
+	Record Record `json:"record"`
+	// Digest is the record's leaf hash in the Merkle log.
+	Digest Digest `json:"digest"`
+	Signer Signer `json:"signer"`
+}
+
+// Checkpoint is a signed statement about the whole log at one size.
+type Checkpoint struct {
+	Origin   string `json:"origin"`
+	TreeSize int64  `json:"treeSize"`
+	RootHash Digest `json:"rootHash"`
+	// Text is the C2SP tlog-checkpoint body that was signed.
+	Text string `json:"text"`
+	// Envelope is the DSSE envelope (JSON) over Text.
+	Envelope []byte `json:"envelope"`
+}
+
+// History answers questions about a ledger's records, oldest first.
+type History []Entry
+
+// Open gives the environment's intended record that nothing has closed.
+func (h History) Open(environment string) (Entry, bool) {
+	for i := len(h) - 1; i >= 0; i-- {
+		r := h[i].Record
+		if r.Environment != environment {
+			continue
+		}
+		switch r.Phase {
+		case Intended:
+			return h[i], true
+		case Deployed, RolledBack:
+			if r.Intent != nil {
+				return Entry{}, false
+			}
+		}
+	}
+	return Entry{}, false
+}
+
+// Deployed gives the environment's last deployed record.
+func (h History) Deployed(environment string) (Entry, bool) {
+	for i := len(h) - 1; i >= 0; i-- {
+		if r := h[i].Record; r.Environment == environment && r.Phase == Deployed {
+			return h[i], true
+		}
+	}
+	return Entry{}, false
+}
+
+// Released gives the first released record of a release: its place in the
+// order of releases.
+func (h History) Released(d Digest) (Entry, bool) {
+	for _, e := range h {
+		if e.Record.Phase == Released && e.Record.Release == d {
+			return e, true
+		}
+	}
+	return Entry{}, false
+}
