@@ -1,6 +1,34 @@
 package release
 
-import "time"
+import (
+	"errors"
+	"time"
+)
+
+// Labels that Docker Compose puts on what it makes, and that make what promote
+// deploys an ordinary Compose project for docker compose ps, logs and exec.
+const (
+	LabelProject    = "com.docker.compose.project"
+	LabelService    = "com.docker.compose.service"
+	LabelConfigHash = "com.docker.compose.config-hash"
+	LabelNetwork    = "com.docker.compose.network"
+	LabelVolume     = "com.docker.compose.volume"
+)
+
+// Labels of promote's own.
+const (
+	// LabelSequence is the sequence of the intended record that made a container.
+	LabelSequence = "dev.promote.sequence"
+	// LabelIdentity is a random word given to a volume at its creation, which
+	// tells it from a later one of the same name.
+	LabelIdentity = "dev.promote.identity"
+	LabelDemo     = "dev.promote.demo"  // of everything that one demo made
+	LabelSmoke    = "dev.promote.smoke" // of everything that one smoke run made
+)
+
+// ErrNotFound is in the chain of an engine's answer that an object does not
+// exist; that is another thing than an engine that does not answer.
+var ErrNotFound = errors.New("not found")
 
 // EngineInfo is what a container engine says about itself.
 type EngineInfo struct {
@@ -16,11 +44,22 @@ type EngineInfo struct {
 	FreeDisk      int64     `json:"freeDisk"` // bytes under the engine's root where it is local, else 0
 }
 
-// Observed is what an engine runs for one project.
+// Observed is what an engine runs for one project, and which volumes and
+// networks of any project it has: a model may use ones that are external to it.
 type Observed struct {
-	Containers []Container      `json:"containers"`
+	Containers []Container      `json:"containers"` // of the project, stopped ones too
 	Volumes    []ObservedVolume `json:"volumes"`
 	Networks   []string         `json:"networks"` // full names
+}
+
+// Volume gives a volume by its full name.
+func (o Observed) Volume(name string) (ObservedVolume, bool) {
+	for _, v := range o.Volumes {
+		if v.Name == name {
+			return v, true
+		}
+	}
+	return ObservedVolume{}, false
 }
 
 // Container is one container as the engine reports it.
@@ -52,7 +91,7 @@ type Container struct {
 }
 
 // ObservedMount is a mount of a container. Identity tells a volume from
-// another one of the same name: "<name>@<creation time>".
+// another one of the same name, as in ObservedVolume.
 type ObservedMount struct {
 	Type     string `json:"type"`
 	Name     string `json:"name,omitempty"`
@@ -64,9 +103,13 @@ type ObservedMount struct {
 
 // ObservedVolume is a volume of an engine.
 type ObservedVolume struct {
-	Name     string            `json:"name"`
-	Driver   string            `json:"driver"`
-	Identity string            `json:"identity"` // "<name>@<creation time>"
+	Name   string `json:"name"`
+	Driver string `json:"driver"`
+	// Identity tells the volume from another one of the same name:
+	// "<name>@<LabelIdentity>" for volumes that promote made, else
+	// "<name>@<creation time>"; "<name>" alone where the engine does not know
+	// when it was created.
+	Identity string            `json:"identity"`
 	Labels   map[string]string `json:"labels"`
 }
 
@@ -111,4 +154,17 @@ type LockNote struct {
 	Sequence    int64  `json:"sequence"` // of the intended record
 	Release     Digest `json:"release"`
 	Holder      string `json:"holder"`
+}
+
+// Labelled is every object of an engine that carries a label.
+type Labelled struct {
+	Containers []string `json:"containers"` // ids
+	Networks   []string `json:"networks"`   // full names
+	Volumes    []string `json:"volumes"`    // full names
+	Images     []string `json:"images"`     // ids
+}
+
+// Count gives the number of objects.
+func (l Labelled) Count() int {
+	return len(l.Containers) + len(l.Networks) + len(l.Volumes) + len(l.Images)
 }
