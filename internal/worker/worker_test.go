@@ -1,0 +1,110 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// TestMain lets the test binary stand in for promote: started as a worker, it
+// serves.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == Command {
+		os.Exit(Serve(context.Background(), os.Args[2], handlers, os.Stdin, os.Stdout))
+	}
+	os.Exit(m.Run())
+}
+
+var handlers = map[string]Handler{
+	"echo": Typed(func(ctx context.Context, s string) (string, error) {
+		step := event.Start(ctx, "echoing")
+		step.Done(nil)
+		return s + s, nil
+	}),
+	"deny": Typed(func(context.Context, string) (string, error) {
+		return "", &release.Fault{Kind: release.KindDenied, Hint: "do better", File: "a.yaml", Line: 3, Column: 7, Err: errors.New("no")}
+	}),
+	"environ": Typed(func(context.Context, string) ([]string, error) { return os.Environ(), nil }),
+	"die": Typed(func(context.Context, string) (string, error) {
+		_, _ = os.Stderr.WriteString("out of luck\n")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		return "", nil
+	}),
+	"hang": Typed(func(ctx context.Context, _ string) (string, error) { time.Sleep(time.Minute); return "", ctx.Err() }),
+}
+
+func TestCall(t *testing.T) {
+	var names []string
+	ctx := event.With(t.Context(), func(e event.Event) { names = append(names, string(e.Type)+" "+e.Name) })
+	var got string
+	if err := (Parent{Environ: os.Environ()}).Call(ctx, "echo", "ab", &got); err != nil || got != "abab" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	if want := []string{"started echoing", "done echoing"}; !slices.Equal(names, want) {
+		t.Errorf("events %q, want %q", names, want)
+	}
+}
+
+func TestFaultsKeepKindHintAndPosition(t *testing.T) {
+	err := Parent{}.Call(t.Context(), "deny", "", new(string))
+	var fault *release.Fault
+	if !errors.As(err, &fault) || fault.Kind != release.KindDenied || fault.Hint != "do better" {
+		t.Fatalf("got %#v", err)
+	}
+	if want := "a.yaml:3:7: no"; err.Error() != want {
+		t.Errorf("got %q, want %q", err, want)
+	}
+}
+
+func TestNoKeyReachesAWorker(t *testing.T) {
+	environ := []string{
+		"PATH=/bin", "COSIGN_PASSWORD=canary", "COSIGN_KEY=canary", "PROMOTE_KEY=canary", "SIGSTORE_ID_TOKEN=canary",
+		"ACTIONS_ID_TOKEN_REQUEST_TOKEN=canary", "GITHUB_TOKEN=canary", "AWS_SECRET_ACCESS_KEY=canary", "OTHER=canary", "DB_PASSWORD=needed",
+	}
+	var seen []string
+	parent := Parent{Environ: environ, Pass: []string{"DB_PASSWORD", "COSIGN_PASSWORD"}}
+	if err := parent.Call(t.Context(), "environ", "", &seen); err != nil {
+		t.Fatal(err)
+	}
+	if all := strings.Join(seen, "\n"); strings.Contains(all, "canary") {
+		t.Errorf("a worker sees what it must not:\n%s", all)
+	}
+	if !slices.Contains(seen, "DB_PASSWORD=needed") || !slices.Contains(seen, "PATH=/bin") {
+		t.Errorf("a worker misses what it needs: %q", seen)
+	}
+}
+
+func TestADeadWorkerIsUnavailable(t *testing.T) {
+	err := Parent{}.Call(t.Context(), "die", "", new(string))
+	if release.KindOf(err) != release.KindUnavailable || !strings.Contains(err.Error(), "out of luck") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCancelEndsTheWorker(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	start := time.Now()
+	err := Parent{}.Call(ctx, "hang", "", new(string))
+	if !errors.Is(err, context.Canceled) || time.Since(start) > 5*time.Second {
+		t.Errorf("got %v after %s", err, time.Since(start))
+	}
+}
+
+func TestUnknownWorker(t *testing.T) {
+	var out strings.Builder
+	Serve(t.Context(), "nobody", handlers, strings.NewReader("{}"), &out)
+	var m message
+	if err := json.Unmarshal([]byte(out.String()), &m); err != nil || m.Fault == nil {
+		t.Errorf("got %q", out.String())
+	}
+}
