@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+const (
+	lockImage = "promote.invalid/lock:1" // ".invalid" can never be pulled
+	labelLock = "dev.promote.lock"       // holds the note, as JSON
+)
+
+// Lock makes the lock object of a name: a container that is created and never
+// started. The engine makes one container of a name, so one of two wins; the
+// other gets KindHeld, which names the holder.
+func (h *Host) Lock(ctx context.Context, name string, note release.LockNote) error {
+	text, err := json.Marshal(note)
+	if err != nil {
+		return err
+	}
+	if err := h.ensureLockImage(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	_, err = h.client.ContainerCreate(ctx, client.ContainerCreateOptions{
+		Name: name,
+		Config: &container.Config{
+			Image: lockImage, Cmd: []string{"/never-started"}, NetworkDisabled: true,
+			Labels: map[string]string{labelLock: string(text), release.LabelSequence: strconv.FormatInt(note.Sequence, 10)},
+		},
+		HostConfig: &container.HostConfig{NetworkMode: "none"},
+	})
+	if errdefs.IsConflict(err) {
+		return h.held(ctx, name)
+	}
+	return h.fault("locking", name, err)
+}
+
+// held says who holds a lock.
+func (h *Host) held(ctx context.Context, name string) error {
+	const hint = "wait for it to end; if nobody is at work any more, promote resume finishes or undoes what was begun"
+	note, there, err := h.ReadLock(ctx, name)
+	switch {
+	case err != nil:
+		return release.Faultf(release.KindHeld, hint, "locking %s on %s: somebody holds it, and who cannot be read: %w", name, h.Name(), err)
+	case !there:
+		return release.Unavailable("try again", "locking %s on %s: the lock was given back at this moment", name, h.Name())
+	}
+	return release.Faultf(release.KindHeld, hint, "locking %s on %s: held by %s for %s, record %d, release %s",
+		name, h.Name(), note.Holder, note.Environment, note.Sequence, note.Release.Short())
+}
+
+// ReadLock reads who holds a lock; false means that nobody does.
+func (h *Host) ReadLock(ctx context.Context, name string) (release.LockNote, bool, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+	if absent(err) {
+		return release.LockNote{}, false, nil
+	}
+	if err != nil {
+		return release.LockNote{}, false, h.fault("reading lock", name, err)
+	}
+	text := ""
+	if result.Container.Config != nil {
+		text = result.Container.Config.Labels[labelLock]
+	}
+	var note release.LockNote
+	if err := json.Unmarshal([]byte(text), &note); err != nil {
+		return release.LockNote{}, false, release.Faultf(release.KindIntegrity, "look at it with docker inspect "+name+"; remove it if it is not promote's",
+			"reading lock %s on %s: there is a container of that name that is no lock", name, h.Name())
+	}
+	return note, true, nil
+}
+
+// Unlock removes a lock object, whoever holds it: the caller has read it. A
+// lock that is not there is no error; a container that is no lock stays.
+func (h *Host) Unlock(ctx context.Context, name string) error {
+	_, there, err := h.ReadLock(ctx, name)
+	if err != nil || !there {
+		return err
+	}
+	return h.Discard(ctx, name)
+}
+
+// ensureLockImage makes the empty image that lock objects are created from.
+func (h *Host) ensureLockImage(ctx context.Context) error {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	_, err := h.client.ImageInspect(ctx, lockImage)
+	if err == nil {
+		return nil
+	}
+	if !absent(err) {
+		return h.fault("inspecting image", lockImage, err)
+	}
+	var empty bytes.Buffer
+	if err := tar.NewWriter(&empty).Close(); err != nil {
+		return err
+	}
+	stream, err := h.client.ImageImport(ctx, client.ImageImportSource{Source: &empty, SourceName: "-"}, lockImage, client.ImageImportOptions{
+		Message: "empty, for promote's lock objects", Changes: []string{"LABEL " + labelLock + "=image"},
+	})
+	if err != nil {
+		return h.fault("making image", lockImage, err)
+	}
+	said, err := io.ReadAll(io.LimitReader(stream, 64<<10))
+	if err = errors.Join(err, stream.Close()); err != nil {
+		return h.fault("making image", lockImage, err)
+	}
+	if strings.Contains(string(said), `"errorDetail"`) {
+		return h.fault("making image", lockImage, errors.New(clip(string(said), 500)))
+	}
+	return nil
+}

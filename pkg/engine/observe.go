@@ -1,0 +1,227 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/volume"
+	"github.com/moby/moby/client"
+	"github.com/moby/moby/client/pkg/versions"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// mostObjects bounds what one listing of an engine may hold.
+const mostObjects = 10_000
+
+// Observe reports the containers of a Compose project, stopped ones too, and
+// the engine's volumes and networks.
+func (h *Host) Observe(ctx context.Context, project string) (release.Observed, error) {
+	volumes, err := h.volumes(ctx)
+	if err != nil {
+		return release.Observed{}, err
+	}
+	seen := release.Observed{Volumes: volumes}
+	if seen.Networks, err = h.networks(ctx); err != nil {
+		return release.Observed{}, err
+	}
+	ids, err := h.containers(ctx, release.LabelProject+"="+project)
+	if err != nil {
+		return release.Observed{}, err
+	}
+	for _, id := range ids {
+		c, err := h.inspect(ctx, id, seen)
+		if absent(err) { // it went away between the list and now
+			continue
+		}
+		if err != nil {
+			return release.Observed{}, err
+		}
+		seen.Containers = append(seen.Containers, c)
+	}
+	slices.SortFunc(seen.Containers, func(a, b release.Container) int { return strings.Compare(a.Name, b.Name) })
+	return seen, nil
+}
+
+// Inspect reports one container by id or name.
+func (h *Host) Inspect(ctx context.Context, id string) (release.Container, error) {
+	volumes, err := h.volumes(ctx)
+	if err != nil {
+		return release.Container{}, err
+	}
+	return h.inspect(ctx, id, release.Observed{Volumes: volumes})
+}
+
+func (h *Host) inspect(ctx context.Context, id string, seen release.Observed) (release.Container, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if err != nil {
+		return release.Container{}, h.fault("inspecting container", id, err)
+	}
+	c := convert(result.Container)
+	for i, m := range c.Mounts {
+		if v, ok := seen.Volume(m.Name); ok && m.Type == "volume" {
+			c.Mounts[i].Identity = v.Identity
+		}
+	}
+	return c, nil
+}
+
+// containers lists the ids of all containers with a label ("key" or "key=value").
+func (h *Host) containers(ctx context.Context, label string) ([]string, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.ContainerList(ctx, client.ContainerListOptions{All: true, Filters: client.Filters{}.Add("label", label)})
+	if err != nil {
+		return nil, h.fault("listing containers", h.Name(), err)
+	}
+	if len(result.Items) > mostObjects {
+		return nil, tooMany("containers", len(result.Items))
+	}
+	var ids []string
+	for _, c := range result.Items {
+		ids = append(ids, c.ID)
+	}
+	return ids, nil
+}
+
+func (h *Host) volumes(ctx context.Context) ([]release.ObservedVolume, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.VolumeList(ctx, client.VolumeListOptions{})
+	if err != nil {
+		return nil, h.fault("listing volumes", h.Name(), err)
+	}
+	if len(result.Items) > mostObjects {
+		return nil, tooMany("volumes", len(result.Items))
+	}
+	steady := h.steadyCreation()
+	var list []release.ObservedVolume
+	for _, v := range result.Items {
+		list = append(list, release.ObservedVolume{Name: v.Name, Driver: v.Driver, Identity: identity(v, steady), Labels: v.Labels})
+	}
+	slices.SortFunc(list, func(a, b release.ObservedVolume) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func (h *Host) networks(ctx context.Context) ([]string, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.NetworkList(ctx, client.NetworkListOptions{})
+	if err != nil {
+		return nil, h.fault("listing networks", h.Name(), err)
+	}
+	if len(result.Items) > mostObjects {
+		return nil, tooMany("networks", len(result.Items))
+	}
+	var names []string
+	for _, n := range result.Items {
+		names = append(names, n.Name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func tooMany(what string, n int) error {
+	return release.Unavailable("remove what nobody needs (docker system prune), then try again", "listing %s: the engine has %d, more than %d", what, n, mostObjects)
+}
+
+// identity tells a volume from a later one of the same name. Engines before
+// 23.0 report the last change of a local volume's directory as its creation
+// time (moby issue 38274), which says nothing; there only our label does.
+func identity(v volume.Volume, steady bool) string {
+	switch {
+	case v.Labels[release.LabelIdentity] != "":
+		return v.Name + "@" + v.Labels[release.LabelIdentity]
+	case steady && v.Driver == "local" && v.CreatedAt != "":
+		return v.Name + "@" + v.CreatedAt
+	}
+	return v.Name
+}
+
+// steadyCreation reports whether the engine is 23.0 (API 1.42) or later.
+func (h *Host) steadyCreation() bool {
+	return versions.GreaterThanOrEqualTo(h.client.ClientVersion(), "1.42")
+}
+
+func convert(r container.InspectResponse) release.Container {
+	c := release.Container{
+		ID:       r.ID,
+		Name:     strings.TrimPrefix(r.Name, "/"),
+		Image:    r.Image,
+		Restarts: r.RestartCount,
+		Health:   string(container.NoHealthcheck),
+		Networks: map[string]string{},
+	}
+	if r.ImageManifestDescriptor != nil && r.ImageManifestDescriptor.Digest != "" {
+		c.Image = r.ImageManifestDescriptor.Digest.String()
+	}
+	if r.Config != nil {
+		c.Reference, c.User, c.Labels = r.Config.Image, r.Config.User, r.Config.Labels
+		c.Service, c.ConfigHash = c.Labels[release.LabelService], c.Labels[release.LabelConfigHash]
+	}
+	if r.HostConfig != nil {
+		c.ReadOnly, c.Memory = r.HostConfig.ReadonlyRootfs, r.HostConfig.Memory
+	}
+	if r.State != nil {
+		convertState(&c, *r.State)
+	}
+	for _, m := range r.Mounts {
+		c.Mounts = append(c.Mounts, release.ObservedMount{Type: string(m.Type), Name: m.Name, Source: m.Source, Target: m.Destination, ReadOnly: !m.RW})
+	}
+	slices.SortFunc(c.Mounts, func(a, b release.ObservedMount) int { return strings.Compare(a.Target, b.Target) })
+	if r.NetworkSettings != nil {
+		convertNetwork(&c, *r.NetworkSettings)
+	}
+	return c
+}
+
+func convertState(c *release.Container, s container.State) {
+	c.State, c.ExitCode, c.Error, c.OOMKilled, c.PID = string(s.Status), s.ExitCode, s.Error, s.OOMKilled, s.Pid
+	c.Started, _ = time.Parse(time.RFC3339Nano, s.StartedAt) // the engine's own form; never started stays zero
+	if s.Health == nil || s.Health.Status == "" {
+		return
+	}
+	c.Health = string(s.Health.Status)
+	if n := len(s.Health.Log); n > 0 && s.Health.Log[n-1] != nil {
+		last := s.Health.Log[n-1]
+		c.HealthLog = clip(fmt.Sprintf("exit code %d: %s", last.ExitCode, strings.TrimSpace(last.Output)), 2000)
+	}
+}
+
+func convertNetwork(c *release.Container, s container.NetworkSettings) {
+	for name, endpoint := range s.Networks {
+		if endpoint == nil {
+			continue
+		}
+		c.Networks[name] = ""
+		if endpoint.IPAddress.IsValid() {
+			c.Networks[name] = endpoint.IPAddress.String()
+		}
+	}
+	for port, bindings := range s.Ports {
+		for _, b := range bindings {
+			p := release.Port{Published: b.HostPort, Target: uint32(port.Num()), Protocol: string(port.Proto())}
+			if b.HostIP.IsValid() {
+				p.HostIP = b.HostIP.String()
+			}
+			c.Ports = append(c.Ports, p)
+		}
+	}
+	slices.SortFunc(c.Ports, func(a, b release.Port) int {
+		return strings.Compare(fmt.Sprintf("%05d/%s %s", a.Target, a.Protocol, a.HostIP), fmt.Sprintf("%05d/%s %s", b.Target, b.Protocol, b.HostIP))
+	})
+}
+
+// clip keeps the first bytes of a text that others wrote.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

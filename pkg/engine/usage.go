@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Usage samples a running container's resources once. Memory is the working
+// set, as `docker stats` counts it: usage without inactive file pages, which
+// the kernel gives back on demand.
+func (h *Host) Usage(ctx context.Context, id string) (release.Usage, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	stream, err := h.client.ContainerStats(ctx, id, client.ContainerStatsOptions{})
+	if err != nil {
+		return release.Usage{}, h.fault("sampling container", id, err)
+	}
+	defer stream.Body.Close()
+	var s container.StatsResponse
+	if err := json.NewDecoder(io.LimitReader(stream.Body, 4<<20)).Decode(&s); err != nil {
+		return release.Usage{}, h.fault("sampling container", id, err)
+	}
+	u := release.Usage{
+		Time:     s.Read,
+		Memory:   workingSet(s.MemoryStats),
+		Limit:    int64(s.MemoryStats.Limit),
+		PIDs:     int64(s.PidsStats.Current),
+		OOMKills: -1,
+	}
+	if h.local() {
+		u.OOMKills = h.oomKills(ctx, id)
+	}
+	return u, nil
+}
+
+// workingSet takes the inactive file pages off; cgroup v1 counts those of
+// children under total_inactive_file, v2 under inactive_file.
+func workingSet(m container.MemoryStats) int64 {
+	inactive, v1 := m.Stats["total_inactive_file"]
+	if !v1 {
+		inactive = m.Stats["inactive_file"]
+	}
+	if inactive > m.Usage {
+		return int64(m.Usage)
+	}
+	return int64(m.Usage - inactive)
+}
