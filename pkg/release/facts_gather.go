@@ -1,0 +1,230 @@
+package release
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Known is everything that facts are made of. Only Evidence that counts is
+// relied on; the rest is local knowledge: the configuration, the ledger, what
+// was read from manifests by digest.
+type Known struct {
+	Environment Environment
+	Digest      Digest // the release's
+	Release     Release
+	Trust       Trust
+	// Evidence is about the release and about its services' images, verified
+	// or not, in any order.
+	Evidence []Evidence
+	// Images are each service's platform images.
+	Images map[string][]PlatformImage
+	// Users are the services' users in the environment's model, where it sets
+	// one; else the image's counts.
+	Users map[string]string
+	// Unpinned are external services whose image the Compose files name
+	// without a digest.
+	Unpinned []string
+	History  History
+	Models   []ModelFinding
+	// Matches are fresh scans of this very decision, by service.
+	Matches    map[string]Scan
+	Limits     Limits
+	Producible bool
+	Now        time.Time
+}
+
+// GatherFacts reduces what is known to what policies judge. It never fails:
+// whatever cannot be relied on is absent or unverified in the result, with the
+// reason.
+//
+// Where several attestations of a kind are about one subject, the best one
+// counts. Bad evidence can be stripped by whoever holds the registry, so it
+// must not be what a denial rests on; what a newer database knows comes in by
+// Matches, which nobody can strip.
+func GatherFacts(k Known) Facts {
+	f := Facts{
+		Environment: EnvironmentFacts{Name: k.Environment.Name, After: k.Environment.After, First: k.Environment.After == ""},
+		Release: ReleaseFacts{
+			Digest: k.Digest, Name: k.Release.Name, Version: k.Release.Version, Revision: k.Release.Revision,
+			Dirty: strings.HasSuffix(k.Release.Version, dirtySuffix),
+		},
+		Trust: k.Trust.Mode(), Services: []ServiceFacts{}, Models: []ModelFinding{},
+		Limits: k.Limits, Producible: k.Producible,
+		History: HistoryFactsOf(k.History, k.Environment, k.Digest, k.Now),
+		Smoke:   gatherSmoke(k),
+	}
+	f.Models = append(f.Models, k.Models...)
+	for _, name := range k.Release.ServiceNames() {
+		f.Services = append(f.Services, gatherService(k, name))
+	}
+	return f
+}
+
+const dirtySuffix = "-dirty"
+
+func gatherService(k Known, name string) ServiceFacts {
+	s := k.Release.Services[name]
+	evidence := about(k.Evidence, s.Digest)
+	facts := ServiceFacts{
+		Name: name, Origin: string(s.Origin), Repository: k.Environment.Registry + "/" + s.Path, Digest: s.Digest,
+		Pinned: s.Origin == Built || !slices.Contains(k.Unpinned, name),
+		Config: configOf(k, name),
+		Match:  MatchFacts{Findings: []Finding{}, Database: DatabaseFacts{Covers: []string{}}},
+	}
+	facts.Signature = best(evidence, PredicateSignature, absent("signature"), func(ev Evidence) (Proof, Proof, int64) {
+		p, _ := FactsFromSignature(ev, s.Digest)
+		return p, p, 0
+	})
+	facts.Provenance = best(evidence, PredicateProvenance, ProvenanceFacts{Proof: absent("provenance"), Bases: []Base{}},
+		func(ev Evidence) (ProvenanceFacts, Proof, int64) {
+			p, _ := FactsFromProvenance(ev, s.Digest)
+			return p, p.Proof, quality(p.Revision == k.Release.Revision) + quality(allPinned(p.Bases))
+		})
+	facts.Scan = best(evidence, PredicateVulnerability, noScan(),
+		func(ev Evidence) (ScanFacts, Proof, int64) {
+			p, _ := FactsFromScan(ev, s.Digest, k.Limits, k.Now)
+			return p, p.Proof, scanQuality(p)
+		})
+	facts.SBOM = best(evidence, PredicateCycloneDX, SBOMFacts{Proof: absent("SBOM")},
+		func(ev Evidence) (SBOMFacts, Proof, int64) {
+			p, _ := FactsFromSBOM(ev, s.Digest)
+			return p, p.Proof, int64(p.Components)
+		})
+	if scan, ok := k.Matches[name]; ok && scan.Subject.Digest == s.Digest {
+		facts.Match = MatchFrom(scan, k.Limits, k.Now)
+	}
+	return facts
+}
+
+func gatherSmoke(k Known) SmokeFacts {
+	return best(about(k.Evidence, k.Digest), PredicateTestResult, noSmoke(absent("smoke result")),
+		func(ev Evidence) (SmokeFacts, Proof, int64) {
+			p, _ := FactsFromSmoke(ev, k.Digest, k.Now)
+			return p, p.Proof, (passing(p.Result)&quality(memoryHeld(p.Services)))<<62 - p.AgeSeconds
+		})
+}
+
+func noScan() ScanFacts {
+	return ScanFacts{
+		Proof: absent("scan"), Summary: map[string]int{}, Findings: []Finding{}, Waived: []Finding{},
+		Database: DatabaseFacts{Covers: []string{}},
+	}
+}
+
+// about picks the evidence about a digest.
+func about(evidence []Evidence, d Digest) []Evidence {
+	var list []Evidence
+	for _, ev := range evidence {
+		if ev.Subject.Digest == d && !d.IsZero() {
+			list = append(list, ev)
+		}
+	}
+	return list
+}
+
+// best reads each attestation of a type and keeps the one to rely on: verified
+// before not, then by quality, then by digest, so that the order in which a
+// registry lists them changes nothing. Without any it gives none.
+func best[F any](evidence []Evidence, predicateType string, none F, read func(Evidence) (F, Proof, int64)) F {
+	found := false
+	var kept F
+	var keptProof Proof
+	var keptQuality int64
+	for _, ev := range evidence {
+		if ev.PredicateType != predicateType {
+			continue
+		}
+		facts, proof, quality := read(ev)
+		if !found || better(proof, quality, keptProof, keptQuality) {
+			found, kept, keptProof, keptQuality = true, facts, proof, quality
+		}
+	}
+	if !found {
+		return none
+	}
+	return kept
+}
+
+func better(p Proof, quality int64, than Proof, thanQuality int64) bool {
+	switch {
+	case p.Verified != than.Verified:
+		return p.Verified
+	case quality != thanQuality:
+		return quality > thanQuality
+	}
+	return p.Evidence.String() < than.Evidence.String()
+}
+
+func quality(good bool) int64 {
+	if good {
+		return 1
+	}
+	return 0
+}
+
+// scanQuality prefers a scan that passes, then the newest database and scan.
+func scanQuality(f ScanFacts) int64 {
+	return passing(f.Result)<<62 - f.Database.AgeSeconds<<8 - f.AgeSeconds
+}
+
+func passing(result string) int64 {
+	return quality(result == Passed.String() || result == Warned.String())
+}
+
+// memoryHeld reports whether every service stayed alive and within its limit.
+func memoryHeld(services []SmokeService) bool {
+	return !slices.ContainsFunc(services, func(s SmokeService) bool {
+		return !s.Healthy || s.OOMKilled || s.Memory.Limit > 0 && s.Memory.Peak > s.Memory.Limit
+	})
+}
+
+func allPinned(list []Base) bool {
+	return !slices.ContainsFunc(list, func(b Base) bool { return !b.Pinned })
+}
+
+// configOf says how a service runs on the platform that is worst off.
+func configOf(k Known, service string) ConfigFacts {
+	images := k.Images[service]
+	c := ConfigFacts{Known: len(images) > 0, NonRoot: len(images) > 0, Healthcheck: len(images) > 0}
+	for i, image := range images {
+		user := image.User
+		if set, ok := k.Users[service]; ok && set != "" {
+			user = set
+		}
+		if i == 0 || IsRoot(user) {
+			c.User = user
+		}
+		c.NonRoot = c.NonRoot && !IsRoot(user)
+		c.Healthcheck = c.Healthcheck && image.Healthcheck
+	}
+	return c
+}
+
+// IsRoot reports whether a user of an image or a service is root: unset, 0 or
+// root, with or without a group.
+func IsRoot(user string) bool {
+	name, _, _ := strings.Cut(user, ":")
+	name = strings.TrimSpace(name)
+	return name == "root" || strings.Trim(name, "0") == ""
+}
+
+// HistoryFactsOf says where a release has been, from the ledger's records.
+func HistoryFactsOf(h History, e Environment, d Digest, now time.Time) HistoryFacts {
+	facts := HistoryFacts{RequiredSoakSeconds: seconds(e.Soak)}
+	if d.IsZero() {
+		return facts
+	}
+	_, facts.Released = h.Released(d)
+	if e.After == "" {
+		return facts
+	}
+	last, ok := h.Deployed(e.After)
+	if !ok || last.Record.Release != d {
+		return facts
+	}
+	facts.DeployedToAfter = true
+	// A record from the future has not soaked at all.
+	facts.SoakSeconds = max(0, int64(now.Sub(last.Record.Time)/time.Second))
+	return facts
+}
