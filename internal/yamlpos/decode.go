@@ -205,7 +205,7 @@ func (d *decoder) unknown(key *Node, path string, known []string) {
 	if path != "" {
 		message += " in " + path
 	}
-	if near := NearestKey(key.Value, known); near != "" {
+	if near := release.Nearest(key.Value, known); near != "" {
 		message += fmt.Sprintf(", did you mean %q?", near)
 	}
 	d.errs = append(d.errs, key.Faultf(hint, "%s", message))

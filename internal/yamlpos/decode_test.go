@@ -170,15 +170,3 @@ func TestDecodeRoot(t *testing.T) {
 		t.Error("decoding into a value went through")
 	}
 }
-
-func TestNearestKey(t *testing.T) {
-	known := []string{"name", "registry", "environments", "compose", "onFailure"}
-	for key, want := range map[string]string{
-		"regsitry": "registry", "Name": "name", "enviroments": "environments",
-		"onfailure": "onFailure", "zebra": "", "x": "", "ab": "",
-	} {
-		if got := yamlpos.NearestKey(key, known); got != want {
-			t.Errorf("%s: got %q, want %q", key, got, want)
-		}
-	}
-}

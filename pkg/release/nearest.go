@@ -1,14 +1,14 @@
-package yamlpos
+package release
 
 import (
 	"slices"
 	"strings"
 )
 
-// NearestKey gives the known key that most likely was meant: the smallest
+// Nearest gives the known key that most likely was meant: the smallest
 // edit distance (insertions, deletions, substitutions, transpositions), at
 // most a third of the key's length or two. Case does not count. "" if none.
-func NearestKey(key string, known []string) string {
+func Nearest(key string, known []string) string {
 	best, bestAt := "", max(2, len(key)/3)+1
 	for _, k := range slices.Sorted(slices.Values(known)) {
 		if d := distance(strings.ToLower(key), strings.ToLower(k), bestAt); d < bestAt {

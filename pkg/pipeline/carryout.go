@@ -1,0 +1,325 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// intend makes the intent durable before the first effect. It is also the
+// lock: appending is compare-and-swap on the history that was judged, so what
+// came in between means judging again.
+func (r *promotion) intend(ctx context.Context) error {
+	size, err := r.p.pinRules(ctx, r.history, r.checkpoint.TreeSize)
+	if err != nil {
+		return r.moved(err)
+	}
+	rec := r.p.complete(r.record(release.Intended))
+	rec.LeaseSeconds = int64(r.p.Project.Lease / time.Second)
+	entry, checkpoint, err := r.p.Ledger.Append(ctx, rec, size)
+	if err != nil {
+		return r.moved(err)
+	}
+	r.intent, r.checkpoint = entry, checkpoint
+	return nil
+}
+
+// moved says that somebody else was faster; other errors pass.
+func (r *promotion) moved(err error) error {
+	if !r.p.Ledger.Moved(err) {
+		return err
+	}
+	return release.Faultf(release.KindHeld, "run it again: it will judge what is there now", "somebody else wrote to the ledger while %s was judged: %w", r.env.Name, err)
+}
+
+// carryOut does what was intended, and closes the record with what came of it.
+func (r *promotion) carryOut(ctx context.Context) (Promotion, error) {
+	stop := r.heartbeat(ctx)
+	defer stop()
+	if err := r.prepare(ctx); err != nil {
+		return r.abandon(ctx, err)
+	}
+	err := r.rollOut(ctx)
+	if err == nil {
+		return r.finish(ctx)
+	}
+	if ctx.Err() != nil {
+		return r.result(&r.intent), r.interrupted(err)
+	}
+	return r.failed(ctx, err)
+}
+
+// heartbeat shows life beside the log until it is stopped.
+func (r *promotion) heartbeat(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(max(r.p.Project.Lease/5, 100*time.Millisecond))
+		defer tick.Stop()
+		for {
+			// A missed beat only brings the end of the lease closer.
+			_ = r.p.Ledger.Heartbeat(ctx, r.intent.Record.Sequence)
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return sync.OnceFunc(func() { cancel(); <-done })
+}
+
+// prepare locks the targets and brings the bytes into the environment's
+// registry: images, then the release document, then tags. Nothing on a target
+// has changed yet.
+func (r *promotion) prepare(ctx context.Context) error {
+	note := release.LockNote{Environment: r.env.Name, Sequence: r.intent.Record.Sequence, Release: r.subject.Digest,
+		Holder: r.intent.Record.Actor.User + " on " + r.intent.Record.Actor.Host + ", " + r.intent.Record.Actor.Process}
+	for _, h := range r.hosts {
+		if err := h.Lock(ctx, r.lockName(), note); err != nil {
+			return err
+		}
+		h.locked = true
+	}
+	return r.copy(ctx)
+}
+
+func (r *promotion) copy(ctx context.Context) (err error) {
+	if r.env.Registry == r.source {
+		return nil
+	}
+	step := event.Start(ctx, "[copy] %s to %s", r.document.Release.Version, r.env.Registry)
+	defer func() { step.Done(err) }()
+	rel := r.document.Release
+	err = each(ctx, rel.ServiceNames(), func(ctx context.Context, name string) error {
+		from, err := rel.Subject(name, r.source)
+		if err != nil {
+			return err
+		}
+		return r.p.Images.Copy(ctx, from, r.env.Registry+"/"+rel.Services[name].Path, true)
+	})
+	if err != nil {
+		return err
+	}
+	repository := r.p.Project.Repository(r.env.Registry)
+	if err := r.p.Images.Copy(ctx, r.subject, repository, true); err != nil {
+		return err
+	}
+	for _, tag := range []string{release.Tag(r.subject.Digest), rel.Version} {
+		if err := r.p.Images.Tag(ctx, r.subject.In(repository), tag); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rollOut changes one target after the other and reads each back before the
+// next one is touched. What Apply replaced stays, stopped, until all are done.
+func (r *promotion) rollOut(ctx context.Context) error {
+	for _, h := range r.hosts {
+		if err := r.rollOutTo(ctx, h); err != nil {
+			return fmt.Errorf("%s: %w", h.target.Name, err)
+		}
+	}
+	for _, h := range r.hosts {
+		if err := h.Commit(ctx, r.desired(h), r.guard(h)); err != nil {
+			return fmt.Errorf("%s: %w", h.target.Name, err)
+		}
+	}
+	return nil
+}
+
+func (r *promotion) rollOutTo(ctx context.Context, h *host) (err error) {
+	step := event.Start(ctx, "[deploy] %s %s", r.env.Name, h.target.Name)
+	defer func() { step.Done(err) }()
+	if err := r.guard(h)(ctx); err != nil {
+		return err
+	}
+	h.touched = true
+	if err := h.Apply(ctx, r.desired(h), r.guard(h)); err != nil {
+		h.status.Status, h.status.Message = "failed", err.Error()
+		return err
+	}
+	running, reasons, err := h.Running(ctx, r.workload.Project, r.images)
+	if err != nil {
+		return err
+	}
+	h.status.Running = running
+	if len(reasons) > 0 {
+		h.status.Status = "failed"
+		return denial("what runs is not what was promoted", reasons)
+	}
+	h.status.Status = "deployed"
+	return nil
+}
+
+// guard is the fence before every effect: the intent is still the open record,
+// and the target's lock still carries its sequence. Whoever lost either was
+// taken for dead, and must not act any more.
+func (r *promotion) guard(h *host) Guard {
+	return func(ctx context.Context) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		history, _, err := r.p.Ledger.Read(ctx)
+		if err != nil {
+			return err
+		}
+		mine := r.intent.Record.Sequence
+		open, ok := history.Open(r.env.Name)
+		if !ok || open.Record.Sequence != mine {
+			return release.Faultf(release.KindHeld, "promote status "+r.env.Name, "record %d is not the open record of %s any more: somebody else took over", mine, r.env.Name)
+		}
+		note, ok, err := h.ReadLock(ctx, r.lockName())
+		if err != nil {
+			return err
+		}
+		if !ok || note.Sequence != mine {
+			return release.Faultf(release.KindHeld, "promote status "+r.env.Name, "the lock on %s is not ours any more (record %d holds it)", h.target.Name, note.Sequence)
+		}
+		return nil
+	}
+}
+
+// afterwards is how long closing a promotion may take once its own context is
+// of no use any more.
+const afterwards = 2 * time.Minute
+
+// finish records what runs, leaves the checkpoint on the targets and frees them.
+func (r *promotion) finish(ctx context.Context) (Promotion, error) {
+	// The effects are there: record them even if a signal comes now.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	defer cancel()
+	entry, err := r.closeRecord(ctx, release.Deployed, "")
+	if err != nil {
+		return r.result(&r.intent), release.Faultf(release.KindBroken, "promote resume "+r.env.Name, "%s runs on every target and could not be recorded: %w", r.document.Release.Version, err)
+	}
+	r.unlock(ctx)
+	return r.result(&entry), nil
+}
+
+// closeRecord appends the outcome of the intent.
+func (r *promotion) closeRecord(ctx context.Context, phase release.Phase, reason string) (release.Entry, error) {
+	rec := r.record(phase)
+	rec.Intent = &r.intent.Record.Sequence
+	if reason != "" {
+		rec.Reason = strings.TrimPrefix(rec.Reason+"; "+reason, "; ")
+	}
+	for _, h := range r.hosts {
+		rec.Targets = append(rec.Targets, h.status)
+	}
+	var entry release.Entry
+	for range appendTries {
+		history, checkpoint, err := r.p.Ledger.Read(ctx)
+		if err != nil {
+			return entry, err
+		}
+		if open, ok := history.Open(r.env.Name); !ok || open.Record.Sequence != r.intent.Record.Sequence {
+			return entry, release.Faultf(release.KindHeld, "promote status "+r.env.Name, "somebody else took over record %d", r.intent.Record.Sequence)
+		}
+		entry, r.checkpoint, err = r.p.Ledger.Append(ctx, r.p.complete(rec), checkpoint.TreeSize)
+		if err == nil || !r.p.Ledger.Moved(err) {
+			return entry, err
+		}
+	}
+	return entry, release.Unavailable("try again", "the ledger moved %d times while it was written", appendTries)
+}
+
+// unlock leaves the checkpoint on each target and removes its lock. Neither
+// can undo what was recorded; a lock that stays is found by the next run.
+func (r *promotion) unlock(ctx context.Context) {
+	for _, h := range r.hosts {
+		if !h.locked {
+			continue
+		}
+		if err := h.SaveCheckpoint(ctx, r.lockName(), r.checkpoint.Text); err != nil {
+			event.Warnf(ctx, "leaving the ledger's checkpoint on %s: %v", h.target.Name, err)
+		}
+		if err := h.Unlock(ctx, r.lockName()); err != nil {
+			event.Warnf(ctx, "removing the lock on %s: %v", h.target.Name, err)
+		}
+		h.locked = false
+	}
+}
+
+// abandon ends a promotion that has touched no target yet. The record is
+// closed as rolled back; the error keeps its kind.
+func (r *promotion) abandon(ctx context.Context, cause error) (Promotion, error) {
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	defer cancel()
+	entry, err := r.closeRecord(clean, release.RolledBack, "ended before any target was touched: "+oneLine(cause))
+	if err != nil {
+		return r.result(&r.intent), errors.Join(cause, err)
+	}
+	r.unlock(clean)
+	return r.result(&entry), cause
+}
+
+func (r *promotion) interrupted(cause error) error {
+	return release.Faultf(release.KindInterrupted, "promote resume "+r.env.Name, "interrupted while deploying to %s; record %d stays open: %w", r.env.Name, r.intent.Record.Sequence, cause)
+}
+
+// failed undoes what was done, if the environment says so, and records which.
+func (r *promotion) failed(ctx context.Context, cause error) (Promotion, error) {
+	if release.KindOf(cause) == release.KindHeld {
+		return r.result(&r.intent), cause // fenced: not ours to touch any more
+	}
+	if r.env.OnFailure == "stop" {
+		return r.broken(ctx, cause, errors.New("onFailure is stop"))
+	}
+	if err := r.undo(ctx); err != nil {
+		return r.broken(ctx, cause, err)
+	}
+	entry, err := r.closeRecord(ctx, release.RolledBack, oneLine(cause))
+	if err != nil {
+		return r.broken(ctx, cause, err)
+	}
+	r.unlock(ctx)
+	return r.result(&entry), release.Faultf(release.KindRolledBack, "mend what failed and promote again; promote log "+r.env.Name+" keeps the record",
+		"deploying to %s failed and was undone: %w", r.env.Name, cause)
+}
+
+// undo brings back, in reverse order, what every touched target ran before.
+func (r *promotion) undo(ctx context.Context) (err error) {
+	step := event.Start(ctx, "[undo] %s", r.env.Name)
+	defer func() { step.Done(err) }()
+	for i := len(r.hosts) - 1; i >= 0; i-- {
+		h := r.hosts[i]
+		if !h.touched {
+			continue
+		}
+		if err := h.Undo(ctx, r.workload.Project, r.intent.Record.Sequence, r.guard(h)); err != nil {
+			h.status.Status, h.status.Message = "failed", err.Error()
+			return fmt.Errorf("%s: %w", h.target.Name, err)
+		}
+		h.status.Status = "rolledBack"
+		h.status.Running = r.recordedOr(h).Running
+	}
+	return nil
+}
+
+// broken records a failure that a person must look at; the record stays open.
+func (r *promotion) broken(ctx context.Context, cause, why error) (Promotion, error) {
+	if ctx.Err() != nil {
+		return r.result(&r.intent), r.interrupted(cause)
+	}
+	entry, err := r.closeRecord(ctx, release.FailedPhase, oneLine(cause)+"; "+oneLine(why))
+	fault := release.Faultf(release.KindBroken, "look at the targets named above, then promote resume "+r.env.Name,
+		"deploying to %s failed and was not undone (%w): %w", r.env.Name, why, errors.Join(cause, err))
+	if err != nil {
+		return r.result(&r.intent), fault
+	}
+	return r.result(&entry), fault
+}
+
+func oneLine(err error) string {
+	s, _, _ := strings.Cut(err.Error(), "\n")
+	return s
+}

@@ -1,0 +1,89 @@
+package pipeline
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// limits are the thresholds in force.
+func (p *Pipeline) limits() release.Limits {
+	return release.Limits{MaxAgeSeconds: int64(p.Project.MaxAge / time.Second), FailOn: p.Project.FailOn}
+}
+
+// facts collects, side by side, everything there is to know about the release
+// for this environment, and reduces it to what policies judge.
+func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
+	known := release.Known{
+		Environment: r.env, Digest: r.subject.Digest, Release: r.document.Release, Trust: r.p.Project.Trust,
+		Images: map[string][]release.PlatformImage{}, Users: map[string]string{}, Matches: map[string]release.Scan{},
+		History: r.history, Limits: r.p.limits(), Now: r.p.Now(),
+	}
+	for _, s := range r.workload.Services {
+		known.Users[s.Name] = s.User
+	}
+	subjects := map[string]release.Subject{"": r.subject}
+	for name, image := range r.images {
+		known.Images[name] = []release.PlatformImage{image}
+		subject, err := r.document.Release.Subject(name, r.source)
+		if err != nil {
+			return release.Facts{}, err
+		}
+		subjects[name] = subject
+	}
+	var mu sync.Mutex
+	err := each(ctx, sortedKeys(subjects), func(ctx context.Context, name string) error {
+		found, err := r.p.evidence(ctx, subjects[name])
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		known.Evidence = append(known.Evidence, found...)
+		mu.Unlock()
+		return nil
+	})
+	if err != nil {
+		return release.Facts{}, err
+	}
+	if known.Matches, err = r.matches(ctx, subjects); err != nil {
+		return release.Facts{}, err
+	}
+	return release.GatherFacts(known), nil
+}
+
+// matches looks at every image again with today's database. It can only deny;
+// a rollback is not held up by it, only warned. The first environment's
+// evidence was made just now.
+func (r *promotion) matches(ctx context.Context, subjects map[string]release.Subject) (map[string]release.Scan, error) {
+	matches := map[string]release.Scan{}
+	if r.env.After == "" && r.kind == release.KindPromote {
+		return matches, nil
+	}
+	for _, name := range sortedKeys(subjects) {
+		if name == "" || r.seenDigest(matches, subjects[name].Digest) {
+			continue
+		}
+		scan, err := r.p.Scanner.Scan(ctx, subjects[name])
+		switch {
+		case err != nil && r.kind == release.KindRollback:
+			event.Warnf(ctx, "%s could not be matched against today's vulnerabilities: %s", name, oneLine(err))
+		case err != nil:
+			return nil, err
+		case r.kind == release.KindRollback && scan.Result == release.Failed:
+			for _, reason := range ScanReasons(name, scan) {
+				event.Warnf(ctx, "going back to %s", reason.Message)
+			}
+		case r.kind != release.KindRollback:
+			matches[name] = scan
+		}
+	}
+	return matches, nil
+}
+
+func (r *promotion) seenDigest(matches map[string]release.Scan, d release.Digest) bool {
+	return slices.ContainsFunc(sortedKeys(matches), func(name string) bool { return matches[name].Subject.Digest == d })
+}

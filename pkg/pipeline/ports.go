@@ -1,0 +1,246 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Source reads the checkout that a release is made of.
+type Source interface {
+	Head(ctx context.Context) (release.Head, error)
+	// Dimensions gives the digest of each group of tracked files, by pattern,
+	// and of everything else as "code".
+	Dimensions(ctx context.Context, patterns map[string][]string) (map[string]release.Digest, error)
+}
+
+// BuildRequest is one service's image to build and push.
+type BuildRequest struct {
+	Service    string            `json:"service"`
+	Spec       release.BuildSpec `json:"spec"`
+	Repository string            `json:"repository"`
+	Head       release.Head      `json:"head"`
+	Platforms  []string          `json:"platforms"`
+}
+
+// Builder builds and pushes an image by digest, with its provenance. It runs
+// without keys.
+type Builder interface {
+	Build(ctx context.Context, r BuildRequest) (release.Image, error)
+}
+
+// Scanner gives a subject's vulnerabilities, secrets and SBOM. It runs without
+// keys. Findings are a result, not an error.
+type Scanner interface {
+	Scan(ctx context.Context, s release.Subject) (release.Scan, error)
+}
+
+// SmokeRequest is a prod-like run of a release.
+type SmokeRequest struct {
+	Release release.Digest             `json:"release"`
+	Model   []byte                     `json:"model"`
+	Images  map[string]release.Subject `json:"images"`
+}
+
+// Smoker runs a release under production's conditions. It runs without keys.
+// An application that fails is a result, not an error.
+type Smoker interface {
+	Smoke(ctx context.Context, r SmokeRequest) (release.Smoke, error)
+}
+
+// Composition is what a list of Compose files gives, merged.
+type Composition struct {
+	Sources      []release.Source
+	Model        []byte // canonical JSON with placeholders, without build and image
+	Requirements release.Requirements
+	Findings     []release.Reason
+}
+
+// Models merges Compose files and resolves models.
+type Models interface {
+	Load(ctx context.Context, files []string) (Composition, error)
+	// Resolve fills placeholders and images in. A missing value is a fault
+	// that names every missing one.
+	Resolve(model []byte, values map[string]string, images map[string]release.Subject) (release.Workload, error)
+}
+
+// Images reads and copies images by digest.
+type Images interface {
+	Resolve(ctx context.Context, reference string) (release.Subject, error)
+	Platform(ctx context.Context, s release.Subject, platform string) (release.PlatformImage, error)
+	// Copy copies a subject's bytes, and with them the attestations about it,
+	// to another repository and reads them back. Present ones cost a request.
+	Copy(ctx context.Context, s release.Subject, repository string, referrers bool) error
+	Tag(ctx context.Context, s release.Subject, tag string) error
+}
+
+// Attestations reads and writes the attestations about a subject.
+type Attestations interface {
+	Attach(ctx context.Context, s release.Subject, a release.Attachment) error
+	Attachments(ctx context.Context, s release.Subject) ([]release.Attachment, error)
+}
+
+// Documents reads and writes release documents.
+type Documents interface {
+	PushRelease(ctx context.Context, repository string, d release.Document, tags []string) (release.Subject, error)
+	PullRelease(ctx context.Context, s release.Subject) (release.Document, error)
+}
+
+// Signer signs statements with the key of whoever runs promote.
+type Signer interface {
+	// Party is who signs, with the roles the trust policy gives them.
+	Party() release.Signer
+	Sign(ctx context.Context, st release.Statement) (release.Attachment, error)
+}
+
+// Keys opens the signing key, late: only after build, scan and smoke.
+type Keys interface {
+	Open(ctx context.Context) (Signer, error)
+}
+
+// Verifier judges signatures, never contents.
+type Verifier interface {
+	Verify(ctx context.Context, s release.Subject, attachments []release.Attachment) []release.Evidence
+}
+
+// Judge decides over facts.
+type Judge interface {
+	Judge(ctx context.Context, f release.Facts) ([]release.Verdict, error)
+	// Digest is that of every policy in force.
+	Digest() release.Digest
+}
+
+// Ledger is the append-only log of records; appending is compare-and-swap.
+type Ledger interface {
+	// Read gives all records, verified.
+	Read(ctx context.Context) (release.History, release.Checkpoint, error)
+	// Append adds a record to a log of the given size; if the log has moved,
+	// the error says so and Moved reports it.
+	Append(ctx context.Context, r release.Record, size int64) (release.Entry, release.Checkpoint, error)
+	Moved(err error) bool
+	Heartbeat(ctx context.Context, intent int64) error
+	// Stale watches until an intent's lease is over (true) or its holder
+	// shows life (false). It takes at most one lease.
+	Stale(ctx context.Context, intent int64, lease time.Duration) (bool, error)
+	// Contains reports whether the log contains an earlier checkpoint.
+	Contains(ctx context.Context, checkpoint string) error
+}
+
+// Desired is what a target shall run.
+type Desired struct {
+	Workload release.Workload
+	Images   map[string]release.PlatformImage
+	// Recorded is what the last deployed record says about the target; nil
+	// for a first deployment.
+	Recorded *release.TargetStatus
+	// Sequence of the intended record: the fencing token.
+	Sequence int64
+}
+
+// Guard is asked before every effect; an error stops the run without it.
+type Guard func(ctx context.Context) error
+
+// Deployer changes and observes what one target runs.
+type Deployer interface {
+	Info(ctx context.Context) (release.EngineInfo, error)
+	// Plan only reads. The zero Sequence is fine.
+	Plan(ctx context.Context, d Desired) (release.Plan, error)
+	// Apply makes the target run d; replaced containers stay, stopped, until
+	// Commit. After an error nothing is undone.
+	Apply(ctx context.Context, d Desired, guard Guard) error
+	// Commit removes what Apply replaced.
+	Commit(ctx context.Context, d Desired, guard Guard) error
+	// Undo brings back what Apply replaced in project, from observation only.
+	Undo(ctx context.Context, project string, sequence int64, guard Guard) error
+	// Running reads back, comparing each container's image with images; the
+	// reasons say what differs.
+	Running(ctx context.Context, project string, images map[string]release.PlatformImage) ([]release.Running, []release.Reason, error)
+}
+
+// Fence is a target's lock object and the checkpoint kept on it.
+type Fence interface {
+	Lock(ctx context.Context, name string, note release.LockNote) error
+	ReadLock(ctx context.Context, name string) (release.LockNote, bool, error)
+	Unlock(ctx context.Context, name string) error
+	SaveCheckpoint(ctx context.Context, name, text string) error
+	ReadCheckpoint(ctx context.Context, name string) (string, error)
+}
+
+// Host is one target, opened.
+type Host interface {
+	Deployer
+	Fence
+	Close() error
+}
+
+// Targets opens hosts.
+type Targets interface {
+	Open(ctx context.Context, t release.Target) (Host, error)
+}
+
+// Project is what promote.yaml says, as far as the pipeline needs it.
+type Project struct {
+	Name     string
+	Registry string
+	// Models maps smoke and each environment to its Compose files in order.
+	Models       map[string][]string
+	Platforms    []string
+	Dimensions   map[string][]string // file patterns, or "compose:KEY"
+	Environments []release.Environment
+	MaxAge       time.Duration // of a scan and of the database
+	FailOn       string
+	Trust        release.Trust
+	// Configuration is the digest of trust, environments and policies.
+	Configuration release.Digest
+	Lease         time.Duration
+	Actor         release.Actor
+	// Values gives the placeholders of an environment: promote's own
+	// environment and the envFile.
+	Values func(environment string) (map[string]string, error)
+}
+
+// Repository is where the project's release manifests are.
+func (p Project) Repository(registry string) string { return registry + "/" + p.Name }
+
+// Environment finds an environment by name.
+func (p Project) Environment(name string) (release.Environment, error) {
+	var names []string
+	for _, e := range p.Environments {
+		if e.Name == name {
+			return e, nil
+		}
+		names = append(names, e.Name)
+	}
+	return release.Environment{}, release.Misuse("", "no environment %q: promote.yaml has %q", name, names)
+}
+
+// Pipeline is the order of things: a release, a promotion, a rollback. Its
+// parts are handed in.
+type Pipeline struct {
+	Project      Project
+	Source       Source
+	Builder      Builder
+	Scanner      Scanner
+	Smoker       Smoker
+	Models       Models
+	Images       Images
+	Attestations Attestations
+	Documents    Documents
+	Keys         Keys
+	Verifier     Verifier
+	Judge        Judge
+	Ledger       Ledger
+	Targets      Targets
+	Now          func() time.Time
+}
+
+// predicate encodes a predicate; the types it is given always encode.
+func predicate(v any) json.RawMessage {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}

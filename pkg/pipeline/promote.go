@@ -1,0 +1,439 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// PromoteOptions are the choices of a promotion or a rollback.
+type PromoteOptions struct {
+	Environment string
+	Release     string // a digest, a prefix of it, or a version; empty: see PRODUCT "Promoting, precisely"
+	Reason      string
+	AllowDirty  bool
+	Redeploy    bool // recreate what runs even if nothing differs
+	DryRun      bool
+}
+
+// Promotion is what `to`, `rollback` and `resume` give.
+type Promotion struct {
+	Environment string                 `json:"environment"`
+	Release     release.Digest         `json:"release"`
+	Version     string                 `json:"version"`
+	Images      []PromotedImage        `json:"images"`
+	Decision    *DecisionResult        `json:"decision"`
+	Targets     []release.TargetStatus `json:"targets"`
+	Record      *RecordResult          `json:"record"`
+	// Plan is set by a dry run.
+	Plan *release.Plan `json:"plan,omitempty"`
+	// Unchanged is true when everything ran already and nothing was recorded.
+	Unchanged bool `json:"unchanged,omitempty"`
+}
+
+// PromotedImage is one service's image in the environment's registry.
+type PromotedImage struct {
+	Service    string         `json:"service"`
+	Repository string         `json:"repository"`
+	Digest     release.Digest `json:"digest"`
+}
+
+// DecisionResult is a decision as results show it.
+type DecisionResult struct {
+	Result        string            `json:"result"` // allow or deny
+	Trust         string            `json:"trust"`
+	Policy        release.Digest    `json:"policy"`
+	Configuration release.Digest    `json:"configuration"`
+	Verdicts      []release.Verdict `json:"verdicts"`
+}
+
+// promotion carries one promotion from step to step.
+type promotion struct {
+	p       *Pipeline
+	options PromoteOptions
+	kind    string // promote, rollback, fix
+
+	env        release.Environment
+	history    release.History
+	checkpoint release.Checkpoint
+	current    *release.Entry // the environment's last deployed record
+	hosts      []*host
+
+	source   string // the registry that holds the release now
+	subject  release.Subject
+	document release.Document
+	images   map[string]release.PlatformImage
+	workload release.Workload
+
+	decision release.Decision
+	intent   release.Entry
+}
+
+// host is one opened target and what happened to it.
+type host struct {
+	target release.Target
+	Host
+	info   release.EngineInfo
+	plan   release.Plan
+	status release.TargetStatus
+	locked bool
+	// touched is true from the moment before the first effect.
+	touched bool
+}
+
+// To promotes a release into an environment: verify, decide, copy, deploy,
+// read back, record. The first environment makes what is missing, the others
+// take the release of the environment before. The result is valid also when
+// the error is not nil. Errors are faults with the kinds of PRODUCT.md:
+// denied, unavailable, held, rolledBack, broken, interrupted.
+func (p *Pipeline) To(ctx context.Context, o PromoteOptions) (Promotion, error) {
+	return p.promote(ctx, o, release.KindPromote)
+}
+
+// Rollback deploys the release that the environment ran before, or another
+// one that it ran, through the same gates for health and state.
+func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, error) {
+	if o.Reason == "" {
+		return Promotion{}, release.Misuse(`say why: --reason "…"; it goes into the ledger`, "a rollback needs a reason")
+	}
+	return p.promote(ctx, o, release.KindRollback)
+}
+
+func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (Promotion, error) {
+	r := &promotion{p: p, options: o, kind: kind}
+	defer r.close()
+	// The first half only reads.
+	for _, step := range []func(context.Context) error{r.start, r.preflight, r.choose, r.fetch, r.planTargets} {
+		if err := step(ctx); err != nil {
+			return r.result(nil), err
+		}
+	}
+	if r.nothingToDo() {
+		out := r.result(nil)
+		out.Unchanged = true
+		return out, nil
+	}
+	if err := r.decide(ctx); err != nil {
+		return r.result(nil), err
+	}
+	if o.DryRun {
+		return r.dryRun()
+	}
+	if !r.decision.Allowed() {
+		return r.deny(ctx)
+	}
+	if err := r.attestDecision(ctx); err != nil {
+		return r.result(nil), err
+	}
+	if err := r.intend(ctx); err != nil {
+		return r.result(nil), err
+	}
+	return r.carryOut(ctx)
+}
+
+// start reads the environment and its history, and refuses while another
+// promotion is open.
+func (r *promotion) start(ctx context.Context) (err error) {
+	if r.env, err = r.p.Project.Environment(r.options.Environment); err != nil {
+		return err
+	}
+	if r.history, r.checkpoint, err = r.p.Ledger.Read(ctx); err != nil {
+		return err
+	}
+	if open, ok := r.history.Open(r.env.Name); ok {
+		return held(open)
+	}
+	if last, ok := r.history.Deployed(r.env.Name); ok {
+		r.current = &last
+	}
+	if !r.options.DryRun {
+		return nil
+	}
+	_, err = r.p.checkRules(r.history)
+	return err
+}
+
+func held(open release.Entry) error {
+	a := open.Record.Actor
+	return release.Faultf(release.KindHeld, "wait for it, or if it is gone: promote resume "+open.Record.Environment,
+		"record %d of %s (%s of %s) is open since %s: %s on %s, %s", open.Record.Sequence, open.Record.Environment,
+		open.Record.Kind, open.Record.Version, open.Record.Time.Format(time.RFC3339), a.User, a.Host, a.Process)
+}
+
+// preflight opens every target and asks it for an answer before anything
+// costs time.
+func (r *promotion) preflight(ctx context.Context) (err error) {
+	step := event.Start(ctx, "[preflight] %s: %d targets", r.env.Name, len(r.env.Targets))
+	defer func() { step.Done(err) }()
+	r.hosts = make([]*host, len(r.env.Targets))
+	for i, t := range r.env.Targets {
+		r.hosts[i] = &host{target: t, status: release.TargetStatus{Name: t.Name, Status: "skipped", Running: []release.Running{}}}
+	}
+	return each(ctx, r.hosts, func(ctx context.Context, h *host) (err error) {
+		defer func() {
+			if err != nil {
+				h.status.Status = "unreachable"
+			}
+		}()
+		if h.Host, err = r.p.Targets.Open(ctx, h.target); err != nil {
+			return err
+		}
+		if h.info, err = h.Info(ctx); err != nil {
+			return err
+		}
+		r.warn(ctx, h)
+		kept, err := h.ReadCheckpoint(ctx, r.lockName())
+		if err != nil || kept == "" {
+			return err
+		}
+		// A ledger that does not contain what the target remembers is another
+		// one, or an old copy.
+		return r.p.Ledger.Contains(ctx, kept)
+	})
+}
+
+const (
+	lowDisk   = 2 << 30 // bytes
+	clockSkew = 2 * time.Minute
+)
+
+func (r *promotion) warn(ctx context.Context, h *host) {
+	if h.info.FreeDisk > 0 && h.info.FreeDisk < lowDisk {
+		event.Warnf(ctx, "%s has only %d MB of disk left", h.target.Name, h.info.FreeDisk>>20)
+	}
+	if skew := r.p.Now().Sub(h.info.Time); !h.info.Time.IsZero() && skew.Abs() > clockSkew {
+		event.Warnf(ctx, "the clock of %s differs by %s", h.target.Name, skew.Round(time.Second))
+	}
+	if !h.info.MemoryLimit {
+		event.Warnf(ctx, "the engine of %s cannot limit memory", h.target.Name)
+	}
+}
+
+// choose settles which release it is about.
+func (r *promotion) choose(ctx context.Context) error {
+	r.source = r.p.Project.Registry
+	digest, err := r.chosen(ctx)
+	if err != nil {
+		return err
+	}
+	r.subject = release.Subject{Repository: r.p.Project.Repository(r.source), Digest: digest}
+	return nil
+}
+
+func (r *promotion) chosen(ctx context.Context) (release.Digest, error) {
+	switch {
+	case r.options.Release != "":
+		return findRelease(r.history, r.options.Release)
+	case r.kind == release.KindRollback:
+		return r.previous()
+	case r.env.After != "":
+		return r.releaseOfAfter(ctx)
+	case r.options.DryRun:
+		return r.p.releaseOfHead(ctx, r.history, r.options.AllowDirty)
+	}
+	made, err := r.p.Release(ctx, ReleaseOptions{AllowDirty: r.options.AllowDirty})
+	if err != nil {
+		return release.Digest{}, err
+	}
+	r.history, r.checkpoint, err = r.p.Ledger.Read(ctx)
+	return made.Release, err
+}
+
+// releaseOfHead finds HEAD's release without making it.
+func (p *Pipeline) releaseOfHead(ctx context.Context, h release.History, allowDirty bool) (release.Digest, error) {
+	head, version, err := p.head(ctx, allowDirty)
+	if err != nil {
+		return release.Digest{}, err
+	}
+	if e, ok := releasedFrom(h, head, version); ok {
+		return e.Record.Release, nil
+	}
+	return release.Digest{}, release.Unavailable("make it: promote release", "there is no release of %s yet, so its evidence is unknown", version)
+}
+
+// previous is the release that ran before the one that runs.
+func (r *promotion) previous() (release.Digest, error) {
+	if r.current == nil {
+		return release.Digest{}, release.Misuse("promote something first", "%s has never been deployed to", r.env.Name)
+	}
+	for i := len(r.history) - 1; i >= 0; i-- {
+		rec := r.history[i].Record
+		if rec.Environment == r.env.Name && rec.Phase == release.Deployed && rec.Release != r.current.Record.Release {
+			return rec.Release, nil
+		}
+	}
+	return release.Digest{}, release.Misuse("", "%s has run no other release than %s", r.env.Name, r.current.Record.Version)
+}
+
+// releaseOfAfter takes the release of the environment before, if that one is
+// settled: no open record, every target running it.
+func (r *promotion) releaseOfAfter(ctx context.Context) (release.Digest, error) {
+	after := r.env.After
+	if open, ok := r.history.Open(after); ok {
+		return release.Digest{}, release.Denied("promote resume "+after, "record %d of %s is open: what runs there is not settled", open.Record.Sequence, after)
+	}
+	last, ok := r.history.Deployed(after)
+	if !ok {
+		return release.Digest{}, release.Denied("promote --to "+after, "nothing has been deployed to %s, which %s comes after", after, r.env.Name)
+	}
+	if r.current != nil && r.current.Record.Release == last.Record.Release {
+		return last.Record.Release, nil // nothing new to admit
+	}
+	return last.Record.Release, r.p.settled(ctx, after, last)
+}
+
+// settled compares what an environment's targets run with its last record.
+func (p *Pipeline) settled(ctx context.Context, name string, last release.Entry) (err error) {
+	step := event.Start(ctx, "[observe] %s", name)
+	defer func() { step.Done(err) }()
+	env, err := p.Project.Environment(name)
+	if err != nil {
+		return err
+	}
+	doc, err := p.Documents.PullRelease(ctx, release.Subject{Repository: p.Project.Repository(p.Project.Registry), Digest: last.Record.Release})
+	if err != nil {
+		return err
+	}
+	for _, t := range env.Targets {
+		h, err := p.Targets.Open(ctx, t)
+		if err != nil {
+			return err
+		}
+		reasons, err := p.differences(ctx, h, env, doc)
+		_ = h.Close()
+		if err != nil {
+			return err
+		}
+		if len(reasons) > 0 {
+			return denial(fmt.Sprintf("%s does not run what its record says", name), reasons)
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) differences(ctx context.Context, h Host, env release.Environment, doc release.Document) ([]release.Reason, error) {
+	info, err := h.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images, err := p.platformImages(ctx, doc.Release, p.Project.Registry, platform(info))
+	if err != nil {
+		return nil, err
+	}
+	project, err := projectName(doc.Models[env.Name])
+	if err != nil {
+		return nil, err
+	}
+	_, reasons, err := h.Running(ctx, project, images)
+	return reasons, err
+}
+
+func platform(i release.EngineInfo) string { return i.OS + "/" + i.Architecture }
+
+// findRelease reads a release argument: a digest, a unique prefix of at least
+// 12 hex digits, or a unique version.
+func findRelease(h release.History, argument string) (release.Digest, error) {
+	if d, err := release.ParseDigest(argument); err == nil {
+		if _, ok := h.Released(d); ok {
+			return d, nil
+		}
+		return release.Digest{}, release.Misuse("promote log shows the releases", "the ledger knows no release %s", d)
+	}
+	var found []release.Digest
+	for _, e := range h {
+		r := e.Record
+		prefix := len(argument) >= 12 && len(r.Release.Hex()) == 64 && r.Release.Hex()[:min(64, len(argument))] == argument
+		if r.Phase == release.Released && (prefix || r.Version == argument) && !slices.Contains(found, r.Release) {
+			found = append(found, r.Release)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return release.Digest{}, release.Misuse("give a digest, at least 12 hex digits of it, or a version; promote log shows them", "no release %q", argument)
+	}
+	return release.Digest{}, release.Misuse("give the digest", "release %q could be any of %s", argument, found)
+}
+
+func (r *promotion) lockName() string { return r.p.Project.Name + "-" + r.env.Name }
+
+func (r *promotion) close() {
+	for _, h := range r.hosts {
+		if h != nil && h.Host != nil {
+			_ = h.Close()
+		}
+	}
+}
+
+// result puts together what is known so far.
+func (r *promotion) result(record *release.Entry) Promotion {
+	out := Promotion{Environment: r.env.Name, Release: r.subject.Digest, Version: r.document.Release.Version,
+		Images: []PromotedImage{}, Targets: []release.TargetStatus{}}
+	for _, name := range r.document.Release.ServiceNames() {
+		s := r.document.Release.Services[name]
+		out.Images = append(out.Images, PromotedImage{Service: name, Repository: r.env.Registry + "/" + s.Path, Digest: s.Digest})
+	}
+	if len(r.decision.Verdicts) > 0 {
+		d := r.decision
+		out.Decision = &DecisionResult{Result: d.Word(), Trust: d.Trust, Policy: d.Policy, Configuration: d.Configuration, Verdicts: d.Verdicts}
+	}
+	for _, h := range r.hosts {
+		out.Targets = append(out.Targets, h.status)
+	}
+	if record != nil {
+		out.Record = &RecordResult{Sequence: record.Record.Sequence, Digest: record.Digest}
+	}
+	return out
+}
+
+// deny records the denial; nothing else is touched.
+func (r *promotion) deny(ctx context.Context) (Promotion, error) {
+	entry, err := r.p.append(ctx, r.record(release.DeniedPhase))
+	err = errors.Join(denial(fmt.Sprintf("%s is not let into %s", r.document.Release.Version, r.env.Name), failing(r.decision)), err)
+	if entry.Digest.IsZero() {
+		return r.result(nil), err
+	}
+	return r.result(&entry), err
+}
+
+func failing(d release.Decision) []release.Reason {
+	var reasons []release.Reason
+	for _, v := range d.Verdicts {
+		if v.Result < release.Warned {
+			reasons = append(reasons, v.Reasons...)
+		}
+	}
+	return reasons
+}
+
+func (r *promotion) record(phase release.Phase) release.Record {
+	d := r.decision
+	rec := release.Record{Phase: phase, Kind: r.kind, Environment: r.env.Name, Release: r.subject.Digest,
+		Version: r.document.Release.Version, Revision: r.document.Release.Revision, Decision: &d, Reason: r.options.Reason}
+	if r.current != nil {
+		rec.From = r.current.Record.Release
+	}
+	return rec
+}
+
+func (r *promotion) dryRun() (Promotion, error) {
+	out := r.result(nil)
+	plan := release.Plan{Steps: []release.Step{}}
+	for _, h := range r.hosts {
+		plan.Steps = append(plan.Steps, h.plan.Steps...)
+	}
+	out.Plan = &plan
+	switch r.decision.Result() {
+	case release.Failed:
+		return out, denial(fmt.Sprintf("%s would not be let into %s", out.Version, r.env.Name), failing(r.decision))
+	case release.Unknown:
+		return out, release.Unavailable("", "what decides could not be determined: %v", failing(r.decision))
+	}
+	return out, nil
+}

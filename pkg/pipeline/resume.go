@@ -1,0 +1,134 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Resume finishes what was interrupted if its decision still holds and its
+// images are there, else undoes it; both are success. An intent whose holder
+// shows life within one lease is KindHeld. Without an open record there is
+// nothing to do.
+func (p *Pipeline) Resume(ctx context.Context, environment string) (Promotion, error) {
+	r := &promotion{p: p, options: PromoteOptions{Environment: environment}}
+	defer r.close()
+	open, err := r.reopen(ctx)
+	if err != nil || open == nil {
+		out := r.result(nil)
+		out.Unchanged = err == nil
+		return out, err
+	}
+	for _, step := range []func(context.Context) error{r.preflight, r.fetch, r.planTargets, r.decide} {
+		if err := step(ctx); err != nil {
+			return r.result(nil), err
+		}
+	}
+	if err := r.takeOver(ctx, *open); err != nil {
+		return r.result(nil), err
+	}
+	stop := r.heartbeat(ctx)
+	defer stop()
+	if !r.decision.Allowed() {
+		event.Noticef(ctx, "%s would not be let in any more; undoing it", r.document.Release.Version)
+		return r.giveUp(ctx, "the decision does not hold any more")
+	}
+	if err := r.copy(ctx); err != nil {
+		event.Noticef(ctx, "its images cannot be had (%v); undoing it", err)
+		return r.giveUp(ctx, oneLine(err))
+	}
+	err = r.rollOut(ctx)
+	switch {
+	case err == nil:
+		return r.finish(ctx)
+	case ctx.Err() != nil:
+		return r.result(&r.intent), r.interrupted(err)
+	}
+	return r.failed(ctx, err)
+}
+
+// reopen finds the environment's open record and waits for its lease to end.
+func (r *promotion) reopen(ctx context.Context) (*release.Entry, error) {
+	var err error
+	if r.env, err = r.p.Project.Environment(r.options.Environment); err != nil {
+		return nil, err
+	}
+	if r.history, r.checkpoint, err = r.p.Ledger.Read(ctx); err != nil {
+		return nil, err
+	}
+	if last, ok := r.history.Deployed(r.env.Name); ok {
+		r.current = &last
+	}
+	open, ok := r.history.Open(r.env.Name)
+	if !ok {
+		return nil, nil
+	}
+	if err := r.leaseOver(ctx, open); err != nil {
+		return nil, err
+	}
+	r.kind, r.source = open.Record.Kind, r.p.Project.Registry
+	r.options.Reason = open.Record.Reason
+	r.subject = release.Subject{Repository: r.p.Project.Repository(r.source), Digest: open.Record.Release}
+	return &open, nil
+}
+
+// leaseOver holds unless the record's holder is alive. A record that ended as
+// failed has no holder.
+func (r *promotion) leaseOver(ctx context.Context, open release.Entry) (err error) {
+	for _, e := range r.history {
+		if rec := e.Record; rec.Phase == release.FailedPhase && rec.Intent != nil && *rec.Intent == open.Record.Sequence {
+			return nil
+		}
+	}
+	step := event.Start(ctx, "[resume] waiting for the lease of record %d to end (%ds)", open.Record.Sequence, open.Record.LeaseSeconds)
+	defer func() { step.Done(err) }()
+	stale, err := r.p.Ledger.Stale(ctx, open.Record.Sequence, r.p.Project.Lease)
+	if err != nil {
+		return err
+	}
+	if !stale {
+		return held(open)
+	}
+	return nil
+}
+
+// takeOver opens a new intent for the same release, which fences the old
+// holder off, and replaces the locks.
+func (r *promotion) takeOver(ctx context.Context, old release.Entry) error {
+	rec := r.record(release.Intended)
+	rec.From, rec.Reason = old.Record.From, fmt.Sprintf("resumes record %d", old.Record.Sequence)
+	r.options.Reason = rec.Reason
+	rec = r.p.complete(rec)
+	rec.LeaseSeconds = int64(r.p.Project.Lease.Seconds())
+	entry, checkpoint, err := r.p.Ledger.Append(ctx, rec, r.checkpoint.TreeSize)
+	if err != nil {
+		return r.moved(err)
+	}
+	r.intent, r.checkpoint = entry, checkpoint
+	note := release.LockNote{Environment: r.env.Name, Sequence: entry.Record.Sequence, Release: r.subject.Digest, Holder: entry.Record.Actor.Host}
+	for _, h := range r.hosts {
+		if err := h.Unlock(ctx, r.lockName()); err != nil {
+			return err
+		}
+		if err := h.Lock(ctx, r.lockName(), note); err != nil {
+			return err
+		}
+		h.locked, h.touched = true, true
+	}
+	return nil
+}
+
+// giveUp undoes an interrupted promotion; that is a success of resume.
+func (r *promotion) giveUp(ctx context.Context, why string) (Promotion, error) {
+	if err := r.undo(ctx); err != nil {
+		return r.broken(ctx, fmt.Errorf("undoing: %s", why), err)
+	}
+	entry, err := r.closeRecord(ctx, release.RolledBack, why)
+	if err != nil {
+		return r.broken(ctx, fmt.Errorf("undoing: %s", why), err)
+	}
+	r.unlock(ctx)
+	return r.result(&entry), nil
+}
