@@ -12,8 +12,8 @@ import (
 // images are there, else undoes it; both are success. An intent whose holder
 // shows life within one lease is KindHeld. Without an open record there is
 // nothing to do.
-func (p *Pipeline) Resume(ctx context.Context, environment string) (Promotion, error) {
-	r := &promotion{p: p, options: PromoteOptions{Environment: environment}}
+func (p *Pipeline) Resume(ctx context.Context, environment string, dryRun bool) (Promotion, error) {
+	r := &promotion{p: p, options: PromoteOptions{Environment: environment, DryRun: dryRun}}
 	defer r.close()
 	open, err := r.reopen(ctx)
 	if err != nil || open == nil {
@@ -25,6 +25,9 @@ func (p *Pipeline) Resume(ctx context.Context, environment string) (Promotion, e
 		if err := step(ctx); err != nil {
 			return r.result(nil), err
 		}
+	}
+	if dryRun {
+		return r.dryRun()
 	}
 	if err := r.takeOver(ctx, *open); err != nil {
 		return r.result(nil), err

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/promote-dev/promote/internal/ui"
+	"github.com/promote-dev/promote/pkg/pipeline"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+func releaseFlag() cli.Flag {
+	return &cli.StringFlag{Name: "release", Usage: "`RELEASE`: a digest, at least 12 hex digits of it, or a version"}
+}
+
+func (r *run) promoteCommands() []*cli.Command {
+	return []*cli.Command{
+		r.command(command{name: "to", usage: "promote: verify, decide, copy, deploy, read back, record", arguments: "ENV", least: 1, most: 1,
+			flags: []cli.Flag{
+				releaseFlag(), allowDirtyFlag(), dryRunFlag(),
+				&cli.BoolFlag{Name: "redeploy", Usage: "run it again even if nothing differs (applies changed secrets)"},
+				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"},
+			}, action: r.to}),
+		r.command(command{name: "plan", usage: "what `to` would do, and why; only reads",
+			flags: []cli.Flag{
+				&cli.StringFlag{Name: "to", Required: true, Usage: "`ENV`"}, releaseFlag(), allowDirtyFlag(),
+				&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit 7 where there is something to do"},
+			}, action: r.plan}),
+		r.command(command{name: "rollback", usage: "go back to the release before, or to another one", arguments: "ENV", least: 1, most: 1,
+			flags: []cli.Flag{
+				&cli.StringFlag{Name: "to", Usage: "`RELEASE` to go back to"}, dryRunFlag(),
+				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger (required)"},
+			}, action: r.rollback}),
+		r.command(command{name: "resume", usage: "finish or undo what was interrupted", arguments: "ENV", least: 1, most: 1,
+			flags: []cli.Flag{dryRunFlag()}, action: r.resume}),
+	}
+}
+
+func (r *run) to(ctx context.Context, c *cli.Context) error {
+	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
+		result, err := p.To(ctx, pipeline.PromoteOptions{
+			Environment: c.Args().First(), Release: c.String("release"), Reason: c.String("reason"),
+			AllowDirty: c.Bool("allow-dirty"), Redeploy: c.Bool("redeploy"), DryRun: c.Bool("dry-run"),
+		})
+		return r.emitPromotion(result, err)
+	})
+}
+
+func (r *run) rollback(ctx context.Context, c *cli.Context) error {
+	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
+		result, err := p.Rollback(ctx, pipeline.PromoteOptions{
+			Environment: c.Args().First(), Release: c.String("to"), Reason: c.String("reason"), DryRun: c.Bool("dry-run"),
+		})
+		return r.emitPromotion(result, err)
+	})
+}
+
+func (r *run) resume(ctx context.Context, c *cli.Context) error {
+	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
+		result, err := p.Resume(ctx, c.Args().First(), c.Bool("dry-run"))
+		return r.emitPromotion(result, err)
+	})
+}
+
+func (r *run) emitPromotion(result pipeline.Promotion, err error) error {
+	return r.emitWith(err, result, func(w io.Writer) error { return printPromotion(w, result) })
+}
+
+func printPromotion(w io.Writer, p pipeline.Promotion) error {
+	if p.Release.IsZero() {
+		if p.Unchanged {
+			fmt.Fprintf(w, "%s: nothing to do\n", p.Environment)
+		}
+		return nil
+	}
+	fmt.Fprintf(w, "environment  %s\nrelease      %s\nversion      %s\n", p.Environment, p.Release, p.Version)
+	if p.Decision != nil {
+		fmt.Fprintf(w, "decision     %s (trust: %s, policy %s)\n", p.Decision.Result, p.Decision.Trust, p.Decision.Policy.Short())
+	}
+	switch {
+	case p.Record != nil:
+		fmt.Fprintf(w, "record       %d  %s\n", p.Record.Sequence, p.Record.Digest)
+	case p.Unchanged:
+		fmt.Fprintln(w, "record       none: it runs everywhere already")
+	}
+	if p.Plan != nil {
+		return printSteps(w, p.Plan.Steps)
+	}
+	fmt.Fprintln(w)
+	var rows [][]string
+	for _, t := range p.Targets {
+		if len(t.Running) == 0 {
+			rows = append(rows, []string{t.Name, t.Status, "", "", firstLine(t.Message)})
+		}
+		for _, s := range t.Running {
+			rows = append(rows, []string{t.Name, t.Status, s.Service, s.Digest.String(), s.Health})
+		}
+	}
+	return ui.Table(w, []string{"TARGET", "STATUS", "SERVICE", "RUNS", "HEALTH"}, rows)
+}
+
+func printSteps(w io.Writer, steps []release.Step) error {
+	fmt.Fprintln(w)
+	if len(steps) == 0 {
+		_, err := fmt.Fprintln(w, "nothing to do: everything runs as it should")
+		return err
+	}
+	var rows [][]string
+	for _, s := range steps {
+		change := s.To
+		if s.From != "" {
+			change = s.From + " → " + s.To
+		}
+		rows = append(rows, []string{s.Target, s.Action, s.Service, change, s.Cause})
+	}
+	return ui.Table(w, []string{"TARGET", "STEP", "SERVICE", "CHANGE", "CAUSE"}, rows)
+}
+
+func (r *run) plan(ctx context.Context, c *cli.Context) error {
+	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
+		result, err := p.Plan(ctx, pipeline.PromoteOptions{Environment: c.String("to"), Release: c.String("release"), AllowDirty: c.Bool("allow-dirty")})
+		if err == nil && result.Changes && c.Bool("detailed-exitcode") {
+			err = release.Faultf(release.KindChanged, "", "%d steps to do", len(result.Steps))
+		}
+		return r.emitWith(err, result, func(w io.Writer) error {
+			fmt.Fprintf(w, "environment  %s\nrelease      %s\nversion      %s\n", result.Environment, result.Release, result.Version)
+			if result.Decision != nil {
+				fmt.Fprintf(w, "decision     %s (trust: %s)\n", result.Decision.Result, result.Decision.Trust)
+			}
+			return printSteps(w, result.Steps)
+		})
+	})
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}

@@ -1,0 +1,109 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/promote-dev/promote/internal/ui"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+func (r *run) toolCommands() []*cli.Command {
+	return []*cli.Command{
+		r.command(command{name: "copy", usage: "copy images with their evidence, byte for byte; also oci:DIR and oci-archive:FILE", arguments: "SRC DST", least: 2, most: 2,
+			flags: []cli.Flag{&cli.BoolFlag{Name: "referrers", Value: true, Usage: "signatures, attestations and SBOMs too (default true)"}, dryRunFlag()}, action: r.copy}),
+		r.command(command{name: "pin", usage: "write or verify name:tag@sha256:… in Dockerfiles and Compose files", arguments: "[FILE...]", most: 1000,
+			flags: []cli.Flag{
+				&cli.BoolFlag{Name: "check", Usage: "only verify; exit 3 where a digest is missing"},
+				&cli.BoolFlag{Name: "update", Usage: "move every digest to what its tag names now"},
+				&cli.StringSliceFlag{Name: "map", Usage: "`FROM=TO`: take images of repository FROM from TO; repeatable"},
+				dryRunFlag(),
+			}, action: r.pin}),
+		{Name: "keys", Usage: "make a signing key, show its public half", HideHelpCommand: true, Subcommands: []*cli.Command{
+			r.command(command{name: "generate", usage: "a P-256 key in cosign's format; COSIGN_PASSWORD encrypts it", arguments: "FILE", least: 1, most: 1, action: r.keys(true)}),
+			r.command(command{name: "public", usage: "the public half of a key", arguments: "KEY", least: 1, most: 1, action: r.keys(false)}),
+		}},
+		{Name: "db", Usage: "the vulnerability database", HideHelpCommand: true, Subcommands: []*cli.Command{
+			r.command(command{name: "build", usage: "build the demo's database from the advisories in this binary and push it", arguments: "REPOSITORY", least: 1, most: 1, action: r.database}),
+		}},
+	}
+}
+
+func (r *run) copy(ctx context.Context, c *cli.Context) error {
+	result, err := r.wiring.Copy(ctx, CopyOptions{Source: c.Args().Get(0), Destination: c.Args().Get(1), Referrers: c.Bool("referrers"), DryRun: c.Bool("dry-run")})
+	if err != nil {
+		return err
+	}
+	return r.emit(result, func(w io.Writer) error {
+		verb := "copied"
+		if result.DryRun {
+			verb = "would copy"
+		}
+		_, err := fmt.Fprintf(w, "%s %s to %s\ndigest  %s\nsent    %d bytes in %d blobs, %d mounted, %d referrers\n", verb, result.Source, result.Destination, result.Digest, result.Bytes, result.Blobs, result.Mounted, result.Referrers)
+		return err
+	})
+}
+
+func (r *run) pin(ctx context.Context, c *cli.Context) error {
+	mapping := map[string]string{}
+	for _, pair := range c.StringSlice("map") {
+		from, to, ok := strings.Cut(pair, "=")
+		if !ok || from == "" || to == "" {
+			return release.Misuse("--map docker.io/library/python=registry.example.com/python", "--map %q", pair)
+		}
+		mapping[from] = to
+	}
+	if c.Bool("check") && c.Bool("update") {
+		return release.Misuse("use one", "--check together with --update")
+	}
+	result, err := r.wiring.Pin(ctx, PinOptions{Dir: r.dir, Files: c.Args().Slice(), Check: c.Bool("check"), Update: c.Bool("update"), DryRun: c.Bool("dry-run"), Map: mapping})
+	return r.emitWith(err, result, func(w io.Writer) error {
+		for _, u := range result.Unpinned {
+			fmt.Fprintf(w, "%s:%d: %s has no digest\n", u.File, u.Line, u.From)
+		}
+		for _, change := range result.Changes {
+			fmt.Fprintf(w, "%s:%d: %s\n%*s→ %s\n", change.File, change.Line, change.From, len(change.File)+2, "", change.To)
+		}
+		if len(result.Unpinned)+len(result.Changes) == 0 {
+			fmt.Fprintln(w, "every reference is pinned")
+		}
+		return nil
+	})
+}
+
+func (r *run) keys(generate bool) func(context.Context, *cli.Context) error {
+	return func(ctx context.Context, c *cli.Context) error {
+		result, err := r.wiring.Keys(ctx, KeyOptions{Generate: generate, Key: c.Args().First()})
+		if err != nil {
+			return err
+		}
+		return r.emit(result, func(w io.Writer) error {
+			if !generate {
+				_, err := io.WriteString(w, result.PublicKey)
+				return err
+			}
+			return ui.Table(w, []string{"KEY", "PUBLIC", "FINGERPRINT"}, [][]string{{result.Private, result.Public, result.Fingerprint}})
+		})
+	}
+}
+
+// databaseResult is what `db build` gives.
+type databaseResult struct {
+	Repository string         `json:"repository"`
+	Digest     release.Digest `json:"digest"`
+}
+
+func (r *run) database(ctx context.Context, c *cli.Context) error {
+	digest, err := r.wiring.Database(ctx, c.Args().First())
+	if err != nil {
+		return err
+	}
+	return r.emit(databaseResult{c.Args().First(), digest}, func(w io.Writer) error {
+		_, err := fmt.Fprintf(w, "%s@%s\n", c.Args().First(), digest)
+		return err
+	})
+}

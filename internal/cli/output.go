@@ -1,0 +1,94 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// output is one -o: a format, and a file or standard output.
+type output struct{ format, path string }
+
+// parseOutputs reads -o FORMAT[=PATH], repeatable. Without any it is text.
+// With nil formats every word is taken, for reporting errors.
+func parseOutputs(values, further []string) ([]output, error) {
+	known := slices.Concat([]string{"text", "json"}, further)
+	var list []output
+	for _, v := range values {
+		format, path, _ := strings.Cut(v, "=")
+		if !slices.Contains(known, format) {
+			return nil, release.Misuse(fmt.Sprintf("one of %q", known), "output format %q", format)
+		}
+		if path == "" && slices.ContainsFunc(list, func(o output) bool { return o.path == "" }) {
+			return nil, release.Misuse("give one of them a path: -o json=FILE", "two results for standard output")
+		}
+		list = append(list, output{format, path})
+	}
+	if len(list) == 0 {
+		list = []output{{format: "text"}}
+	}
+	return list, nil
+}
+
+func (r *run) wants(format string) bool {
+	return slices.ContainsFunc(r.outputs, func(o output) bool { return o.format == format && o.path == "" })
+}
+
+// emit writes a result in every format that was asked for, after progress has
+// left the terminal.
+func (r *run) emit(result any, text func(io.Writer) error) error {
+	r.closeProgress()
+	for _, o := range r.outputs {
+		if err := r.emitTo(o, result, text); err != nil {
+			return release.Unavailable("", "writing the result: %w", err)
+		}
+	}
+	return nil
+}
+
+func (r *run) emitTo(o output, result any, text func(io.Writer) error) (err error) {
+	var w io.Writer = r.std.Out
+	if o.path != "" {
+		f, err := os.Create(o.path)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if closeErr := f.Close(); err == nil {
+				err = closeErr
+			}
+		}()
+		w = f
+	}
+	if o.format == "text" {
+		return text(w)
+	}
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(result)
+}
+
+// emitWith writes the result of work that may have failed in a way that has a
+// result of its own, then gives the work's error. Denials, failed deploys and
+// interruptions have one; a usage error does not.
+func (r *run) emitWith(work error, result any, text func(io.Writer) error) error {
+	switch release.KindOf(work) {
+	case "", release.KindDenied, release.KindRolledBack, release.KindBroken, release.KindChanged, release.KindFindings, release.KindHeld, release.KindInterrupted:
+	case release.KindUnavailable:
+		if result == nil {
+			return work
+		}
+	default:
+		return work
+	}
+	if err := r.emit(result, text); err != nil && work == nil {
+		return err
+	}
+	return work
+}

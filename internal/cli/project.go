@@ -1,0 +1,37 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+
+	"github.com/promote-dev/promote/pkg/config"
+	"github.com/promote-dev/promote/pkg/pipeline"
+)
+
+// load reads the configuration that -c names, or promote.yaml here or above.
+func (r *run) load() (*config.Config, error) {
+	path := r.config
+	if path == "" {
+		var err error
+		if path, err = config.Find(r.dir); err != nil {
+			return nil, err
+		}
+	} else if !filepath.IsAbs(path) {
+		path = filepath.Join(r.dir, path)
+	}
+	return config.Load(path)
+}
+
+// withPipeline loads the configuration, builds the pipeline and hands it on.
+func (r *run) withPipeline(ctx context.Context, f func(*pipeline.Pipeline) error) error {
+	c, err := r.load()
+	if err != nil {
+		return err
+	}
+	p, closePipeline, err := r.wiring.Pipeline(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closePipeline()
+	return f(p)
+}

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/promote-dev/promote/internal/worker"
+	"github.com/promote-dev/promote/pkg/config"
+	"github.com/promote-dev/promote/pkg/pipeline"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Wiring is what the command line needs of the world.
+type Wiring struct {
+	// Pipeline builds a pipeline for a configuration. close frees what it holds.
+	Pipeline func(ctx context.Context, c *config.Config) (p *pipeline.Pipeline, close func(), err error)
+	// Workers are the kinds of work that run in child processes without keys.
+	Workers map[string]worker.Handler
+	// Copy copies images and their evidence between registries and layouts.
+	Copy func(ctx context.Context, o CopyOptions) (CopyResult, error)
+	// Pin writes or verifies digests in Dockerfiles and Compose files.
+	Pin func(ctx context.Context, o PinOptions) (PinResult, error)
+	// Keys makes key pairs.
+	Keys func(ctx context.Context, o KeyOptions) (KeyResult, error)
+	// Doctor lists what can be checked about this machine and configuration;
+	// c is nil where there is no configuration.
+	Doctor func(c *config.Config) []Check
+	// Clean removes what promote left on this machine's engine.
+	Clean func(ctx context.Context, o CleanOptions) (CleanResult, error)
+	// Demo tells the story on a throw-away workspace.
+	Demo func(ctx context.Context, o DemoOptions) error
+	// Registry serves the embedded registry until the context ends.
+	Registry func(ctx context.Context, root, address, addressFile string) error
+	// Database builds the demo's vulnerability database and pushes it.
+	Database func(ctx context.Context, repository string) (release.Digest, error)
+	// Version says which promote this is.
+	Version VersionResult
+}
+
+// CopyOptions are `copy SRC DST`.
+type CopyOptions struct {
+	Source, Destination string
+	Referrers, DryRun   bool
+}
+
+// CopyResult is what copy did. Bytes are those that were sent.
+type CopyResult struct {
+	Source      string         `json:"source"`
+	Destination string         `json:"destination"`
+	Digest      release.Digest `json:"digest"`
+	Bytes       int64          `json:"bytes"`
+	Blobs       int            `json:"blobs"`
+	Mounted     int            `json:"mounted"`
+	Referrers   int            `json:"referrers"`
+	DryRun      bool           `json:"dryRun,omitempty"`
+}
+
+// PinOptions are `pin`.
+type PinOptions struct {
+	Dir    string
+	Files  []string // empty: every Dockerfile and Compose file below Dir
+	Check  bool
+	Update bool
+	DryRun bool
+	Map    map[string]string // FROM=TO repositories
+}
+
+// PinResult is what pin changed or found.
+type PinResult struct {
+	Changes []PinChange `json:"changes"`
+	// Unpinned are references without a digest, in check mode.
+	Unpinned []PinChange `json:"unpinned"`
+	Result   string      `json:"result"` // passed or failed
+}
+
+// PinChange is one reference in one place.
+type PinChange struct {
+	File string `json:"file"`
+	Line int    `json:"line"`
+	From string `json:"from"`
+	To   string `json:"to,omitempty"`
+}
+
+// KeyOptions are `keys generate` and `keys public`.
+type KeyOptions struct {
+	Generate bool
+	// Key is the private key's path or env:// name; its public half is written
+	// beside it, with the ending .pub.
+	Key string
+}
+
+// KeyResult names a key pair.
+type KeyResult struct {
+	Private     string `json:"private,omitempty"` // path
+	Public      string `json:"public,omitempty"`  // path
+	PublicKey   string `json:"publicKey"`         // PEM
+	Fingerprint string `json:"fingerprint"`
+	TrustedRoot string `json:"trustedRoot,omitempty"` // path; for stock tools
+}
+
+// Check is one thing that doctor looks at.
+type Check struct {
+	Name string
+	// Run gives what was found; an error is a finding, its hint the fix.
+	Run func(ctx context.Context) (detail string, err error)
+}
+
+// CleanOptions are `clean`.
+type CleanOptions struct{ DryRun bool }
+
+// CleanResult lists what was removed, by name.
+type CleanResult struct {
+	Containers []string `json:"containers"`
+	Networks   []string `json:"networks"`
+	Volumes    []string `json:"volumes"`
+	Files      []string `json:"files"`
+	Processes  []string `json:"processes"`
+	DryRun     bool     `json:"dryRun,omitempty"`
+}
+
+// DemoOptions are `demo`.
+type DemoOptions struct {
+	Keep    bool
+	Story   string // directory of the example, empty: the embedded one
+	Streams Streams
+}
+
+// VersionResult is what `version` gives.
+type VersionResult struct {
+	Version  string `json:"version"`
+	Revision string `json:"revision"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+	// Scanner is false for a binary that was built without what scans need.
+	Scanner bool `json:"scanner"`
+}
