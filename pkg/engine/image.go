@@ -131,6 +131,18 @@ func (h *Host) pullFault(ctx context.Context, s release.Subject, err error) erro
 	return h.fault("pulling", s.String(), err)
 }
 
+// RemoveImage removes a subject's image from the engine; one that is not there
+// is no error, one that a container uses is.
+func (h *Host) RemoveImage(ctx context.Context, s release.Subject) error {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	_, err := h.client.ImageRemove(ctx, s.String(), client.ImageRemoveOptions{PruneChildren: true})
+	if absent(err) {
+		return nil
+	}
+	return h.fault("removing image", s.String(), err)
+}
+
 // credentials encodes what the keychain holds for one registry host, and for
 // that host only.
 func (h *Host) credentials(ctx context.Context, registryHost string) (string, error) {

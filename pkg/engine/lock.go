@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -49,10 +50,19 @@ func (h *Host) Lock(ctx context.Context, name string, note release.LockNote) err
 	return h.fault("locking", name, err)
 }
 
-// held says who holds a lock.
+// held says who holds a lock. The engine reserves the name a moment before the
+// container can be read.
 func (h *Host) held(ctx context.Context, name string) error {
 	const hint = "wait for it to end; if nobody is at work any more, promote resume finishes or undoes what was begun"
 	note, there, err := h.ReadLock(ctx, name)
+	for tries := 0; err == nil && !there && tries < 20; tries++ {
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+			note, there, err = h.ReadLock(ctx, name)
+		}
+	}
 	switch {
 	case err != nil:
 		return release.Faultf(release.KindHeld, hint, "locking %s on %s: somebody holds it, and who cannot be read: %w", name, h.Name(), err)

@@ -1,0 +1,188 @@
+package enginetest
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Registry serves images whose only program is the probe, by digest, on
+// loopback, where engines take plain HTTP.
+type Registry struct {
+	host  string
+	probe []byte
+
+	mu    sync.Mutex
+	blobs map[string][]byte // path suffix → content
+}
+
+// NewRegistry builds the probe and serves until the test ends.
+func NewRegistry(t testing.TB) *Registry {
+	t.Helper()
+	r := &Registry{probe: buildProbe(t), blobs: map[string][]byte{}}
+	server := httptest.NewServer(r)
+	t.Cleanup(server.Close)
+	r.host = strings.TrimPrefix(server.URL, "http://")
+	return r
+}
+
+// buildProbe compiles testdata/probe to a static program.
+func buildProbe(t testing.TB) []byte {
+	t.Helper()
+	_, here, _, _ := runtime.Caller(0)
+	out := filepath.Join(t.TempDir(), "probe")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", out, "./testdata/probe")
+	cmd.Dir = filepath.Dir(here)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building the probe: %v\n%s", err, said)
+	}
+	raw, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// Image is what differs between test images.
+type Image struct {
+	Version     string   // any word; another word is another digest
+	Healthcheck bool     // the image has a health check that passes
+	Volumes     []string // paths that the image declares as volumes
+	Command     []string // nil is "/probe run"
+}
+
+// Push makes an image available and gives its subject and platform image.
+func (r *Registry) Push(t testing.TB, repository string, i Image) (release.Subject, release.PlatformImage) {
+	t.Helper()
+	layer, diffID := r.layer(t)
+	config := r.put("blobs", mustJSON(t, imageConfig(i, diffID)))
+	compressed := r.put("blobs", layer)
+	raw := mustJSON(t, map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     release.MediaTypeManifest,
+		"config":        descriptor("application/vnd.oci.image.config.v1+json", config, len(r.blobs["blobs/"+config.String()])),
+		"layers":        []any{descriptor("application/vnd.oci.image.layer.v1.tar+gzip", compressed, len(layer))},
+	})
+	manifest := r.put("manifests", raw)
+	s, err := release.NewSubject(r.host+"/"+repository, manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, release.PlatformImage{
+		Platform: "linux/" + runtime.GOARCH, Manifest: manifest, Config: config, User: "65532",
+		Healthcheck: i.Healthcheck, Volumes: i.Volumes, Size: int64(len(layer)), Layers: []release.Digest{compressed},
+	}
+}
+
+func imageConfig(i Image, diffID release.Digest) map[string]any {
+	command := i.Command
+	if command == nil {
+		command = []string{"/probe", "run"}
+	}
+	config := map[string]any{
+		"Cmd": command, "User": "65532", "Env": []string{"PATH=/"}, "Labels": map[string]string{"version": i.Version},
+	}
+	if i.Healthcheck {
+		config["Healthcheck"] = map[string]any{"Test": []string{"CMD", "/probe", "ok"}, "Interval": 200_000_000, "Timeout": 5_000_000_000}
+	}
+	volumes := map[string]any{}
+	for _, v := range i.Volumes {
+		volumes[v] = map[string]any{}
+	}
+	if len(volumes) > 0 {
+		config["Volumes"] = volumes
+	}
+	return map[string]any{
+		"os": "linux", "architecture": runtime.GOARCH, "config": config,
+		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{diffID.String()}},
+	}
+}
+
+func descriptor(mediaType string, d release.Digest, size int) map[string]any {
+	return map[string]any{"mediaType": mediaType, "digest": d.String(), "size": size}
+}
+
+// layer holds the probe and a directory that anybody may write.
+func (r *Registry) layer(t testing.TB) (compressed []byte, diffID release.Digest) {
+	t.Helper()
+	var plain, zipped bytes.Buffer
+	w := tar.NewWriter(&plain)
+	write := func(h *tar.Header, content []byte) {
+		if err := w.WriteHeader(h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(&tar.Header{Name: "probe", Mode: 0o755, Size: int64(len(r.probe)), Typeflag: tar.TypeReg}, r.probe)
+	write(&tar.Header{Name: "data/", Mode: 0o777, Typeflag: tar.TypeDir, Uid: 65532, Gid: 65532}, nil)
+	write(&tar.Header{Name: "state/", Mode: 0o777, Typeflag: tar.TypeDir, Uid: 65532, Gid: 65532}, nil)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	z, _ := gzip.NewWriterLevel(&zipped, gzip.BestSpeed)
+	if _, err := z.Write(plain.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return zipped.Bytes(), release.DigestOf(plain.Bytes())
+}
+
+func (r *Registry) put(kind string, content []byte) release.Digest {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d := release.DigestOf(content)
+	r.blobs[kind+"/"+d.String()] = content
+	return d
+}
+
+// ServeHTTP answers the two reads of the distribution specification that a
+// pull by digest needs; every repository holds everything.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.URL.Path == "/v2/" {
+		return
+	}
+	parts := strings.Split(req.URL.Path, "/")
+	kind, digest := parts[len(parts)-2], parts[len(parts)-1]
+	r.mu.Lock()
+	content, ok := r.blobs[kind+"/"+digest]
+	r.mu.Unlock()
+	if !ok {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write([]byte(`{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}`))
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if kind == "manifests" {
+		w.Header().Set("Content-Type", release.MediaTypeManifest)
+	}
+	w.Header().Set("Docker-Content-Digest", digest)
+	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(content))
+}
+
+func mustJSON(t testing.TB, v any) []byte {
+	t.Helper()
+	raw, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
