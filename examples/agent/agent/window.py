@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 
-SIZE = 128 * 1024  # characters; filled whole, as a runtime allocates it
+SIZE = 256 * 1024  # characters; filled whole, as a runtime allocates it
 KEPT = 16
 
 

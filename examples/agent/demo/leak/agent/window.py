@@ -4,7 +4,7 @@ The demo's leak: it forgot to make room. Nothing shows for a while, least of
 all on a developer's machine without a limit.
 """
 
-SIZE = 128 * 1024  # characters; filled whole, as a runtime allocates it
+SIZE = 256 * 1024  # characters; filled whole, as a runtime allocates it
 
 
 class Windows:
