@@ -166,7 +166,7 @@ func convert(r container.InspectResponse) release.Container {
 		c.Service, c.ConfigHash = c.Labels[release.LabelService], c.Labels[release.LabelConfigHash]
 	}
 	if r.HostConfig != nil {
-		c.ReadOnly, c.Memory = r.HostConfig.ReadonlyRootfs, r.HostConfig.Memory
+		convertLimits(&c, *r.HostConfig)
 	}
 	if r.State != nil {
 		convertState(&c, *r.State)
@@ -179,6 +179,14 @@ func convert(r container.InspectResponse) release.Container {
 		convertNetwork(&c, *r.NetworkSettings)
 	}
 	return c
+}
+
+func convertLimits(c *release.Container, h container.HostConfig) {
+	c.ReadOnly, c.Privileged, c.Memory = h.ReadonlyRootfs, h.Privileged, h.Memory
+	c.CPUs, c.Restart = float64(h.NanoCPUs)/1e9, string(h.RestartPolicy.Name)
+	if h.PidsLimit != nil && *h.PidsLimit > 0 {
+		c.PIDs = *h.PidsLimit
+	}
 }
 
 func convertState(c *release.Container, s container.State) {

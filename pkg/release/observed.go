@@ -83,7 +83,11 @@ type Container struct {
 	ConfigHash string            `json:"configHash"`
 	User       string            `json:"user"`
 	ReadOnly   bool              `json:"readOnly"`
-	Memory     int64             `json:"memory"` // limit in bytes; 0 is none
+	Privileged bool              `json:"privileged"`
+	Memory     int64             `json:"memory"`  // limit in bytes; 0 is none
+	CPUs       float64           `json:"cpus"`    // limit; 0 is none
+	PIDs       int64             `json:"pids"`    // limit; 0 is none
+	Restart    string            `json:"restart"` // policy: no, always, on-failure, unless-stopped
 	Mounts     []ObservedMount   `json:"mounts"`
 	Networks   map[string]string `json:"networks"` // network name → IP address
 	Ports      []Port            `json:"ports"`    // as bound now

@@ -88,6 +88,7 @@ func (f *Fake) create(project string, s release.ServiceSpec, name string, labels
 	c := &fakeContainer{spec: s, Container: release.Container{
 		ID: fmt.Sprintf("%064x", f.next()), Name: name, Service: s.Name, Image: image, Reference: s.Image.String(),
 		State: "created", Health: "none", ConfigHash: s.ConfigHash, User: s.User, ReadOnly: s.ReadOnly, Memory: s.MemoryLimit,
+		Privileged: s.Privileged, CPUs: s.CPUs, PIDs: s.PIDs, Restart: s.Restart.Name,
 		Networks: map[string]string{}, Labels: owned(project, s.Labels, labels),
 	}}
 	c.Labels[release.LabelService], c.Labels[release.LabelConfigHash] = s.Name, s.ConfigHash
@@ -338,6 +339,15 @@ func (f *Fake) discard(id string, anonymous bool) {
 		for _, name := range c.anonymous {
 			_ = f.removeVolume(name) // another container may use it
 		}
+	}
+}
+
+// Change rewrites what a container reports, as docker update on the host might.
+func (f *Fake) Change(id string, change func(*release.Container)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c, err := f.find(id); err == nil {
+		change(&c.Container)
 	}
 }
 

@@ -150,6 +150,7 @@ func (s *suite) lifecycle(t *testing.T) {
 	spec := s.spec("agent", "/probe", "run")
 	spec.Labels = map[string]string{"team": "agents"}
 	spec.MemoryLimit, spec.ReadOnly, spec.User = 32<<20, true, "1000:1000"
+	spec.CPUs, spec.PIDs, spec.Restart = 0.5, 32, release.Restart{Name: "unless-stopped"}
 	id := s.create(spec)
 	c := s.inspect(id)
 	if c.State != "created" || c.Name != s.Prefix+"-agent-1" || c.Service != "agent" || c.ConfigHash != spec.ConfigHash || c.Reference != s.Image.String() {
@@ -160,6 +161,9 @@ func (s *suite) lifecycle(t *testing.T) {
 	}
 	if c.Memory != 32<<20 || !c.ReadOnly || c.User != "1000:1000" || c.Labels["team"] != "agents" || c.Labels[labelSuite] != s.Prefix || c.Labels[release.LabelProject] != s.Prefix {
 		t.Errorf("what was asked is not there: %+v", c)
+	}
+	if c.CPUs != 0.5 || c.PIDs != 32 || c.Restart != "unless-stopped" || c.Privileged {
+		t.Errorf("limits: %+v", c)
 	}
 	s.must(s.Engine.Start(s.ctx, id))
 	s.must(s.Engine.Start(s.ctx, id)) // again is fine
