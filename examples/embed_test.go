@@ -1,73 +1,49 @@
 package examples_test
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/promote-dev/promote/examples"
 )
 
-func TestWriteAgentGivesAStackThatBuilds(t *testing.T) {
-	directory := t.TempDir()
-	if err := examples.WriteAgent(directory); err != nil {
-		t.Fatal(err)
-	}
+func TestTheStackIsComplete(t *testing.T) {
 	for _, name := range []string{
 		"Dockerfile", ".dockerignore", "promote.yaml", "compose.yaml", "compose.dev.yml",
 		"compose.prod-like.yml", "compose.staging.yml", "compose.prod.yml",
 		"agent/planner.py", "agent/__init__.py", "prompts/plan.md", "skills/count.md",
 	} {
-		if _, err := os.Stat(filepath.Join(directory, name)); err != nil {
-			t.Error(err)
+		if content := read(t, name); len(content) == 0 && name != "agent/__init__.py" {
+			t.Errorf("%s is empty", name)
 		}
-	}
-	if _, err := os.Stat(filepath.Join(directory, "demo")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the demo's overlays are part of the stack: %v", err)
 	}
 }
 
-func TestOverlaysChangeTheStack(t *testing.T) {
-	for name, file := range map[string]string{
+func TestEveryVariantBreaksTheStackInItsWay(t *testing.T) {
+	for variant, file := range map[string]string{
 		"leak":       "agent/window.py",
 		"vulnerable": "agent/vendor/langchain-0.0.200.dist-info/METADATA",
 		"secret":     "agent/deploy_key.pem",
 	} {
-		directory := t.TempDir()
-		if err := examples.WriteAgent(directory); err != nil {
+		broken := read(t, "demo/"+variant+"/"+file)
+		sound, err := fs.ReadFile(examples.Agent(), file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
-		before, _ := os.ReadFile(filepath.Join(directory, file))
-		if err := examples.Overlay(directory, name); err != nil {
-			t.Fatal(err)
+		if bytes.Equal(sound, broken) {
+			t.Errorf("%s leaves %s as it is", variant, file)
 		}
-		after, err := os.ReadFile(filepath.Join(directory, file))
-		if err != nil || string(before) == string(after) {
-			t.Errorf("%s leaves %s as it was (%v)", name, file, err)
-		}
-	}
-	if err := examples.Overlay(t.TempDir(), "nonsense"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("unknown overlay: %v", err)
 	}
 }
 
-// The committed tree must be promotable: every image by digest, no host path
-// in what is promoted.
-func TestTheStackIsPinnedAndKeepsToItself(t *testing.T) {
-	directory := t.TempDir()
-	if err := examples.WriteAgent(directory); err != nil {
-		t.Fatal(err)
-	}
+// The committed tree must be promotable: every image by digest.
+func TestEveryImageIsPinned(t *testing.T) {
 	for file, keyword := range map[string]string{"Dockerfile": "FROM ", "compose.yaml": "image: "} {
-		content, err := os.ReadFile(filepath.Join(directory, file))
-		if err != nil {
-			t.Fatal(err)
-		}
 		pinned := 0
-		for line := range strings.Lines(string(content)) {
+		for line := range strings.Lines(string(read(t, file))) {
 			reference, found := strings.CutPrefix(strings.TrimSpace(line), keyword)
 			if !found || !strings.Contains(reference, ":") {
 				continue // a stage that builds on another
@@ -81,17 +57,27 @@ func TestTheStackIsPinnedAndKeepsToItself(t *testing.T) {
 			t.Errorf("%s: no image found", file)
 		}
 	}
-	promoted, err := filepath.Glob(filepath.Join(directory, "compose*"))
-	if err != nil || len(promoted) != 5 {
-		t.Fatalf("compose files: %v (%v)", promoted, err)
+}
+
+// What is promoted mounts nothing of a host; only development does.
+func TestOnlyDevelopmentMountsTheWorkTree(t *testing.T) {
+	files, err := fs.Glob(examples.Agent(), "compose*")
+	if err != nil || len(files) != 5 {
+		t.Fatalf("compose files: %v (%v)", files, err)
 	}
-	for _, file := range promoted {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(content), "type: bind") != strings.HasSuffix(file, "compose.dev.yml") {
-			t.Errorf("%s: only the development file mounts the work tree", file)
+	for _, file := range files {
+		binds := strings.Contains(string(read(t, file)), "type: bind")
+		if development := file == "compose.dev.yml"; binds != development {
+			t.Errorf("%s: bind mounts %v", file, binds)
 		}
 	}
+}
+
+func read(t *testing.T, name string) []byte {
+	t.Helper()
+	content, err := fs.ReadFile(examples.Agent(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
