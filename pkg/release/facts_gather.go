@@ -47,7 +47,7 @@ func GatherFacts(k Known) Facts {
 		Environment: EnvironmentFacts{Name: k.Environment.Name, After: k.Environment.After, First: k.Environment.After == ""},
 		Release: ReleaseFacts{
 			Digest: k.Digest, Name: k.Release.Name, Version: k.Release.Version, Revision: k.Release.Revision,
-			Dirty: strings.HasSuffix(k.Release.Version, dirtySuffix),
+			Dirty: strings.HasSuffix(k.Release.Version, DirtySuffix),
 		},
 		Trust: k.Trust.Mode(), Services: []ServiceFacts{}, Models: []ModelFinding{},
 		Limits: k.Limits, Producible: k.Producible,
@@ -60,8 +60,6 @@ func GatherFacts(k Known) Facts {
 	}
 	return f
 }
-
-const dirtySuffix = "-dirty"
 
 func gatherService(k Known, name string) ServiceFacts {
 	s := k.Release.Services[name]
