@@ -1,0 +1,86 @@
+package sign
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/promote-dev/promote/pkg/release"
+	"github.com/promote-dev/promote/pkg/sign/internal/envelope"
+)
+
+// maxKey bounds a key file: an encrypted RSA key of 8192 bits is about 10 KiB.
+const maxKey = 64 << 10
+
+// readKey gives the text that a key reference names, and how to call its place
+// in messages.
+func readKey(ref string) (source string, text []byte, err error) {
+	scheme, rest, isURI := strings.Cut(ref, "://")
+	switch {
+	case ref == "":
+		return "", nil, release.Faultf(release.KindConfig, "set sign.key in promote.yaml, or "+makeKey, "opening key: no key is named")
+	case strings.HasPrefix(ref, "pkcs11:"):
+		return "", nil, unsupported("pkcs11")
+	case isURI && scheme == "env":
+		return readEnvironment(rest)
+	case isURI:
+		return "", nil, unsupported(scheme)
+	}
+	return readFile(ref)
+}
+
+func unsupported(scheme string) error {
+	return release.Faultf(release.KindConfig, "use a key file, or env://NAME with the key's PEM text in that variable",
+		"opening key: %s keys are not supported yet", envelope.Tidy(scheme))
+}
+
+func readEnvironment(name string) (string, []byte, error) {
+	source := "env://" + envelope.Tidy(name)
+	value, set := os.LookupEnv(name)
+	switch {
+	case !set || strings.TrimSpace(value) == "":
+		return "", nil, release.Faultf(release.KindConfig, fmt.Sprintf("put the private key's PEM text into %s", envelope.Tidy(name)),
+			"opening key %s: the variable is not set", source)
+	case len(value) > maxKey:
+		return "", nil, tooLong(source)
+	}
+	return source, []byte(value), nil
+}
+
+func readFile(path string) (string, []byte, error) {
+	fault := func(err error) (string, []byte, error) {
+		var inner *fs.PathError
+		if errors.As(err, &inner) { // the path is said once
+			err = inner.Err
+		}
+		return "", nil, release.Faultf(release.KindConfig, "check sign.key; "+makeKey, "opening key %s: %w", path, err)
+	}
+	// Looked at first, because opening a named pipe waits for a writer.
+	info, err := os.Stat(path)
+	if err != nil {
+		return fault(err)
+	}
+	if !info.Mode().IsRegular() {
+		return fault(errors.New("not a regular file"))
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fault(err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxKey+1))
+	if err != nil {
+		return fault(err)
+	}
+	if len(text) > maxKey {
+		return "", nil, tooLong(path)
+	}
+	return path, text, nil
+}
+
+func tooLong(source string) error {
+	return release.Faultf(release.KindConfig, makeKey, "opening key %s: longer than %d bytes, that is no key", source, maxKey)
+}
