@@ -1,6 +1,9 @@
 package release
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Phase is what a record says happened.
 type Phase string
@@ -127,3 +130,7 @@ func (h History) Released(d Digest) (Entry, bool) {
 	}
 	return Entry{}, false
 }
+
+// ErrMoved says that somebody appended to the ledger after it was read: read
+// it again and judge again. Test for it with errors.Is.
+var ErrMoved = errors.New("the ledger has moved on")

@@ -1,0 +1,103 @@
+package ledgertest
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/promote-dev/promote/pkg/ledger"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Key signs DSSE envelopes with an Ed25519 key derived from the party's name:
+// good for tests, worthless elsewhere.
+type Key struct {
+	Signer release.Signer
+	secret ed25519.PrivateKey
+}
+
+// NewKey gives a party's key.
+func NewKey(name string, roles ...release.Role) Key {
+	seed := sha256.Sum256([]byte("ledgertest " + name))
+	secret := ed25519.NewKeyFromSeed(seed[:])
+	id := release.DigestOf(secret.Public().(ed25519.PublicKey)).String()
+	return Key{Signer: release.Signer{Name: name, Roles: roles, ID: id}, secret: secret}
+}
+
+// Promoter is a key that holds every role but approver and breakGlass, as the
+// only key of a project without a trust section does.
+func Promoter() Key {
+	return NewKey("promoter", release.Builder, release.Scanner, release.Tester, release.Promoter, release.Owner)
+}
+
+type envelope struct {
+	Payload     string              `json:"payload"`
+	PayloadType string              `json:"payloadType"`
+	Signatures  []envelopeSignature `json:"signatures"`
+}
+
+type envelopeSignature struct {
+	KeyID string `json:"keyid"`
+	Sig   string `json:"sig"`
+}
+
+// Sign is ledger.Options.Sign.
+func (k Key) Sign(_ context.Context, payloadType string, payload []byte) ([]byte, error) {
+	return json.Marshal(envelope{
+		Payload:     base64.StdEncoding.EncodeToString(payload),
+		PayloadType: payloadType,
+		Signatures: []envelopeSignature{{
+			KeyID: k.Signer.ID,
+			Sig:   base64.StdEncoding.EncodeToString(ed25519.Sign(k.secret, authenticated(payloadType, payload))),
+		}},
+	})
+}
+
+// authenticated is DSSE's pre-authentication encoding.
+func authenticated(payloadType string, payload []byte) []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload)
+}
+
+// Trust verifies signatures of the keys it holds and counts how often it was
+// asked.
+type Trust struct {
+	Keys  []Key
+	Calls atomic.Int64
+}
+
+// Verify is ledger.Options.Verify.
+func (t *Trust) Verify(raw []byte, payloadType string) ([]byte, release.Signer, error) {
+	t.Calls.Add(1)
+	var e envelope
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return nil, release.Signer{}, release.Denied("", "verifying envelope: %w", err)
+	}
+	payload, err := base64.StdEncoding.DecodeString(e.Payload)
+	if err != nil || len(e.Signatures) != 1 || e.PayloadType != payloadType {
+		return nil, release.Signer{}, release.Denied("", "verifying envelope: not one signature of %q", payloadType)
+	}
+	sig, err := base64.StdEncoding.DecodeString(e.Signatures[0].Sig)
+	if err != nil {
+		return nil, release.Signer{}, release.Denied("", "verifying envelope: %w", err)
+	}
+	for _, k := range t.Keys {
+		if ed25519.Verify(k.secret.Public().(ed25519.PublicKey), authenticated(payloadType, payload), sig) {
+			return payload, k.Signer, nil
+		}
+	}
+	return nil, release.Signer{}, release.Denied("", "verifying envelope: no trusted key made the signature")
+}
+
+// Options gives what opens a ledger in a store, signing with the first key and
+// trusting them all.
+func Options(store ledger.Store, keys ...Key) ledger.Options {
+	if len(keys) == 0 {
+		keys = []Key{Promoter()}
+	}
+	trust := &Trust{Keys: keys}
+	return ledger.Options{Store: store, Origin: "promote/test", Sign: keys[0].Sign, Verify: trust.Verify}
+}

@@ -1,0 +1,131 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Proof shows that a record is in the log that a checkpoint stands for, without
+// the other records.
+type Proof struct {
+	Sequence int64 `json:"sequence"`
+	// Envelope is the record's line, a DSSE envelope.
+	Envelope json.RawMessage `json:"envelope"`
+	// Hashes is the inclusion proof of RFC 6962, section 2.1.1, leaf first.
+	Hashes     []release.Digest   `json:"hashes"`
+	Checkpoint release.Checkpoint `json:"checkpoint"`
+}
+
+// Check reports why the proof does not hold. It checks hashes only: verify the
+// signatures of Envelope and Checkpoint.Envelope too.
+func (p Proof) Check() error {
+	c, err := ParseCheckpoint(p.Checkpoint.Text)
+	if err != nil {
+		return err
+	}
+	if len(p.Hashes) > 64 {
+		return fmt.Errorf("checking inclusion of record %d: %d hashes", p.Sequence, len(p.Hashes))
+	}
+	proof := make(tlog.RecordProof, len(p.Hashes))
+	for i, h := range p.Hashes {
+		proof[i] = hashOf(h)
+	}
+	if p.Sequence < 0 || p.Sequence >= c.TreeSize {
+		return fmt.Errorf("checking inclusion of record %d: the checkpoint covers %d", p.Sequence, c.TreeSize)
+	}
+	if err := tlog.CheckRecord(proof, c.TreeSize, hashOf(c.RootHash), p.Sequence, tlog.RecordHash(p.Envelope)); err != nil {
+		return fmt.Errorf("checking inclusion of record %d: %w", p.Sequence, err)
+	}
+	return nil
+}
+
+// Prove gives the proof that the ledger holds a record. A sequence that does
+// not exist is KindUsage.
+func (l *Ledger) Prove(ctx context.Context, sequence int64) (Proof, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state, err := l.store.Read(ctx)
+	if err != nil {
+		return Proof{}, err
+	}
+	t, err := l.replay(ctx, state, l.readKnown(l.known))
+	if err != nil {
+		return Proof{}, err
+	}
+	if sequence < 0 || sequence >= t.size() {
+		return Proof{}, release.Misuse("promote log lists the records", "proving record %d: the ledger %s has %d records", sequence, l.store, t.size())
+	}
+	proof, err := tlog.ProveRecord(t.size(), sequence, &t.tree)
+	if err != nil {
+		return Proof{}, fmt.Errorf("proving record %d: %w", sequence, err)
+	}
+	hashes := make([]release.Digest, len(proof))
+	for i, h := range proof {
+		hashes[i] = digestOf(h)
+	}
+	line := bytes.SplitN(state.Log, []byte{'\n'}, int(sequence)+2)[sequence]
+	return Proof{Sequence: sequence, Envelope: bytes.Clone(line), Hashes: hashes, Checkpoint: t.checkpoint}, nil
+}
+
+// Contains checks that the log still begins with what an earlier checkpoint
+// stood for. envelope is that checkpoint as a target carries it. A log that
+// does not contain it, being empty, old, forked or edited, is KindIntegrity;
+// so is a checkpoint that nobody trusted signed.
+func (l *Ledger) Contains(ctx context.Context, envelope []byte) error {
+	c, signer, err := l.openCheckpoint(envelope)
+	if err != nil {
+		return l.broken(err, "the checkpoint that the ledger %s must contain is not valid", l.store)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, err := l.load(ctx)
+	if err != nil {
+		return err
+	}
+	if t.size() < c.TreeSize {
+		return l.broken(nil, "the ledger %s has %d records; a checkpoint over %d was seen before: this is an old or an empty copy",
+			l.store, t.size(), c.TreeSize)
+	}
+	root, err := t.tree.root(c.TreeSize)
+	if err != nil {
+		return err
+	}
+	if root != c.RootHash {
+		return l.broken(nil, "the first %d records of the ledger %s hash to %s; a checkpoint seen before says %s: one of the two was rewritten",
+			c.TreeSize, l.store, root, c.RootHash)
+	}
+	if err := mayCheckpoint(signer, t.entries[c.TreeSize-1]); err != nil {
+		return l.broken(err, "the checkpoint that the ledger %s must contain does not count", l.store)
+	}
+	return nil
+}
+
+// VerifyAll checks the whole log from its bytes, every signature anew, and
+// gives the checkpoint that it was found to agree with.
+func (l *Ledger) VerifyAll(ctx context.Context) (c release.Checkpoint, err error) {
+	step := event.Start(ctx, "[ledger] verifying %s", l.store)
+	defer func() { step.Done(err) }()
+	state, err := l.store.Read(ctx)
+	if err != nil {
+		return release.Checkpoint{}, err
+	}
+	total := int64(bytes.Count(state.Log, []byte{'\n'}))
+	var done int64
+	t, err := l.replay(ctx, state, func(line []byte, leaf release.Digest) (release.Record, release.Signer, error) {
+		if done++; done%256 == 0 {
+			step.Count("records", done, total)
+		}
+		return l.readAnew(line, leaf)
+	})
+	if err != nil {
+		return release.Checkpoint{}, err
+	}
+	return t.checkpoint, nil
+}
