@@ -32,7 +32,7 @@ func (r *promotion) intend(ctx context.Context) error {
 
 // moved says that somebody else was faster; other errors pass.
 func (r *promotion) moved(err error) error {
-	if !r.p.Ledger.Moved(err) {
+	if !errors.Is(err, release.ErrMoved) {
 		return err
 	}
 	return release.Faultf(release.KindHeld, "run it again: it will judge what is there now", "somebody else wrote to the ledger while %s was judged: %w", r.env.Name, err)
@@ -225,7 +225,7 @@ func (r *promotion) closeRecord(ctx context.Context, phase release.Phase, reason
 			return entry, release.Faultf(release.KindHeld, "promote status "+r.env.Name, "somebody else took over record %d", r.intent.Record.Sequence)
 		}
 		entry, r.checkpoint, err = r.p.Ledger.Append(ctx, r.p.complete(rec), checkpoint.TreeSize)
-		if err == nil || !r.p.Ledger.Moved(err) {
+		if err == nil || !errors.Is(err, release.ErrMoved) {
 			return entry, err
 		}
 	}
@@ -235,11 +235,12 @@ func (r *promotion) closeRecord(ctx context.Context, phase release.Phase, reason
 // unlock leaves the checkpoint on each target and removes its lock. Neither
 // can undo what was recorded; a lock that stays is found by the next run.
 func (r *promotion) unlock(ctx context.Context) {
+	_ = r.p.Ledger.Rest(ctx, r.intent.Record.Sequence) // a counter that stays disturbs nobody
 	for _, h := range r.hosts {
 		if !h.locked {
 			continue
 		}
-		if err := h.SaveCheckpoint(ctx, r.lockName(), r.checkpoint.Text); err != nil {
+		if err := h.SaveCheckpoint(ctx, r.lockName(), string(r.checkpoint.Envelope)); err != nil {
 			event.Warnf(ctx, "leaving the ledger's checkpoint on %s: %v", h.target.Name, err)
 		}
 		if err := h.Unlock(ctx, r.lockName()); err != nil {

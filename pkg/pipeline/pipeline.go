@@ -5,6 +5,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -72,7 +73,7 @@ func (p *Pipeline) append(ctx context.Context, r release.Record) (release.Entry,
 			return release.Entry{}, err
 		}
 		entry, err := p.appendTo(ctx, history, checkpoint.TreeSize, r)
-		if err == nil || !p.Ledger.Moved(err) || try == appendTries {
+		if err == nil || !errors.Is(err, release.ErrMoved) || try == appendTries {
 			return entry, err
 		}
 	}

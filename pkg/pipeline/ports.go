@@ -117,15 +117,17 @@ type Ledger interface {
 	// Read gives all records, verified.
 	Read(ctx context.Context) (release.History, release.Checkpoint, error)
 	// Append adds a record to a log of the given size; if the log has moved,
-	// the error says so and Moved reports it.
+	// the error is release.ErrMoved.
 	Append(ctx context.Context, r release.Record, size int64) (release.Entry, release.Checkpoint, error)
-	Moved(err error) bool
 	Heartbeat(ctx context.Context, intent int64) error
 	// Stale watches until an intent's lease is over (true) or its holder
 	// shows life (false). It takes at most one lease.
 	Stale(ctx context.Context, intent int64, lease time.Duration) (bool, error)
-	// Contains reports whether the log contains an earlier checkpoint.
-	Contains(ctx context.Context, checkpoint string) error
+	// Rest forgets the counter of an intent that was closed.
+	Rest(ctx context.Context, intent int64) error
+	// Contains is an error unless the log contains an earlier checkpoint,
+	// given as its signed envelope.
+	Contains(ctx context.Context, envelope []byte) error
 }
 
 // Desired is what a target shall run.

@@ -193,7 +193,7 @@ func (r *promotion) preflight(ctx context.Context) (err error) {
 		}
 		// A ledger that does not contain what the target remembers is another
 		// one, or an old copy.
-		return r.p.Ledger.Contains(ctx, kept)
+		return r.p.Ledger.Contains(ctx, []byte(kept))
 	})
 }
 
