@@ -1,0 +1,23 @@
+// Package deploy makes a target run a workload: observe what is there, plan
+// what differs (pure), apply it so that a kill at any point can be taken up
+// again, read back what runs. Drift is a plan that is not empty. Smoke runs its
+// models in the same way, with Up and Down.
+//
+// # How a service is replaced
+//
+// The old container is stopped, renamed to "<name>.promote-old-<attempt>", and
+// kept; the new one is created under the name, labelled with the attempt and
+// with the id of the one it replaces, started, and waited for. Only when every
+// service of the target is well are the old ones removed. So what is on the
+// engine says at any moment what was being done: Undo and Finish need nothing
+// else, and one of them always leads to a whole state.
+//
+//	what is there                                Undo              Finish
+//	name (old), stopped                          start it          go on
+//	.promote-old-N, no name                      rename, start     create, start
+//	.promote-old-N, name (N) in any state        remove N, rename  start or renew N
+//	name (N) whose replaced container is gone    ErrCommitted      nothing to do
+//
+// Volumes are never removed, and a container whose volume is not the one that
+// was there before is not started.
+package deploy

@@ -1,0 +1,360 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Job is one deployment of a workload to one target.
+type Job struct {
+	Target   string
+	Workload release.Workload
+	// Images holds, by service, the verified image for the target's platform;
+	// a container that runs anything else is a failure.
+	Images map[string]release.PlatformImage
+	// Recorded is what the ledger says about the target, nil before its first
+	// deployment.
+	Recorded *release.TargetStatus
+	Options  Options
+	Attempt  Attempt
+	// Guard is asked before every effect; when it fails, nothing more is done.
+	Guard func(context.Context) error
+	// Timeout is how long one service may take to become well; 0 is 3 minutes.
+	Timeout time.Duration
+	// Settle is how long a service without a health check must run; 0 is 2 s.
+	Settle time.Duration
+	// KeepOld leaves the replaced containers, stopped, for Undo; Clean removes
+	// them.
+	KeepOld bool
+	// KeepBroken leaves a failed deployment as it is, for a person to look at.
+	KeepBroken bool
+}
+
+// ErrCommitted is in the chain of Undo's error when replaced containers are
+// gone already: the way is forward, or a deployment of the release before.
+var ErrCommitted = errors.New("the replaced containers are gone")
+
+// Apply executes a plan: it looks again, and goes on only if the target is as
+// the plan saw it. Images are pulled before anything stops; then each service
+// in order, each waited for before the next. When something fails, everything
+// is undone and the error is KindRolledBack, or KindBroken if that failed too
+// or KeepBroken is set. Before the first effect an error keeps its own kind.
+// When the context is cancelled or the guard says no, Apply stops where it is;
+// Finish or Undo take it up.
+func Apply(ctx context.Context, e Engine, j Job, p release.Plan) error {
+	return execute(ctx, e, j, &p)
+}
+
+// Finish brings a target fully to the workload, whatever an interrupted Apply
+// of the same attempt left. It is Apply without a plan made before.
+func Finish(ctx context.Context, e Engine, j Job) error {
+	return execute(ctx, e, j, nil)
+}
+
+func execute(ctx context.Context, e Engine, j Job, expected *release.Plan) error {
+	g := &guarded{Engine: e, guard: j.Guard}
+	d := &deployment{Job: j, engine: g}
+	err := d.run(ctx, expected)
+	switch {
+	case err == nil:
+		return nil
+	case !g.touched, g.lost != nil, errors.Is(ctx.Err(), context.Canceled):
+		return err
+	case j.KeepBroken:
+		return broken(j.Target, err, nil)
+	}
+	back := ctx
+	if ctx.Err() != nil { // a deadline of the caller's must not stop the way back
+		var cancel context.CancelFunc
+		back, cancel = context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
+		defer cancel()
+	}
+	switch undone := undo(back, g, j); {
+	case undone == nil:
+	case g.lost != nil, errors.Is(back.Err(), context.Canceled):
+		return undone
+	default:
+		return broken(j.Target, err, undone)
+	}
+	return &release.Fault{
+		Kind: release.KindRolledBack, Op: "deploying to", Subject: j.Target, Err: err,
+		Hint: "the target runs what it ran before; " + hintOf(err),
+	}
+}
+
+func broken(target string, err, undone error) error {
+	f := &release.Fault{Kind: release.KindBroken, Op: "deploying to", Subject: target, Err: err, Hint: "look at the target (docker ps -a), then promote resume; " + hintOf(err)}
+	if undone != nil {
+		f.Err = fmt.Errorf("%w; and undoing it: %w", err, undone)
+	}
+	return f
+}
+
+func hintOf(err error) string {
+	var f *release.Fault
+	if errors.As(err, &f) {
+		return f.Hint
+	}
+	return ""
+}
+
+// deployment is a Job under way.
+type deployment struct {
+	Job
+	engine *guarded
+	watch  *watch
+	seen   release.Observed
+	// ids holds the container that stands for each service now; fine the
+	// services that need not be waited for any more.
+	ids  map[string]string
+	fine map[string]bool
+}
+
+// run is the deployment from looking to cleaning.
+func (d *deployment) run(ctx context.Context, expected *release.Plan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := d.images(ctx); err != nil {
+		return err
+	}
+	plan, err := d.plan(ctx)
+	if err != nil {
+		return err
+	}
+	if len(plan.Blocking) > 0 {
+		return blocked(d.Target, plan.Blocking)
+	}
+	if expected != nil && !sameEffects(*expected, plan) {
+		return release.Unavailable("plan and run again", "deploying to %s: somebody changed the target since the plan was made", d.Target)
+	}
+	if d.watch, err = newWatch(ctx, d.engine, d.Workload, d.Timeout, d.Settle); err != nil {
+		return err
+	}
+	for _, phase := range []func(context.Context, release.Plan) error{d.surroundings, d.services, d.extras, d.settled} {
+		if err := phase(ctx, plan); err != nil {
+			return err
+		}
+	}
+	if d.KeepOld {
+		return nil
+	}
+	return clean(ctx, d.engine, d.Target, d.Workload.Project)
+}
+
+// MissingImages names the services whose image is not on the target.
+func MissingImages(ctx context.Context, e Images, w release.Workload) (map[string]bool, error) {
+	missing := map[string]bool{}
+	for _, s := range w.Services {
+		_, present, err := e.ImageID(ctx, s.Image)
+		if err != nil {
+			return nil, err
+		}
+		if !present {
+			missing[s.Name] = true
+		}
+	}
+	return missing, nil
+}
+
+// images pulls what is missing and compares what the engine then has with what
+// was verified.
+func (d *deployment) images(ctx context.Context) error {
+	return pullAll(ctx, d.engine, d.Target, d.Workload, d.Images)
+}
+
+func pullAll(ctx context.Context, e Images, target string, w release.Workload, images map[string]release.PlatformImage) error {
+	for _, s := range w.Services {
+		id, present, err := e.ImageID(ctx, s.Image)
+		if err == nil && !present {
+			if err = e.Pull(ctx, s.Image); err == nil {
+				id, _, err = e.ImageID(ctx, s.Image)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		image, verified := images[s.Name]
+		if verified && !isImage(id, image) {
+			return release.Denied("do not use this host or registry before it is clear why",
+				"the image of service %s on %s is not the one that was verified: the engine has %s, verified were config %s and manifest %s", s.Name, target, id, image.Config, image.Manifest)
+		}
+	}
+	return nil
+}
+
+// plan looks at the target and plans afresh.
+func (d *deployment) plan(ctx context.Context) (release.Plan, error) {
+	seen, err := d.engine.Observe(ctx, d.Workload.Project)
+	if err != nil {
+		return release.Plan{}, err
+	}
+	d.seen, d.ids, d.fine = seen, map[string]string{}, map[string]bool{}
+	for _, s := range d.Workload.Services {
+		if c, ok := standing(seen, s, d.Workload.Project); ok {
+			d.ids[s.Name], d.fine[s.Name] = c.ID, len(condition(s, c)) == 0
+		}
+	}
+	o := d.Options
+	o.Missing = nil // they are there by now
+	return Plan(d.Target, d.Workload, d.Images, seen, d.Recorded, o), nil
+}
+
+func blocked(target string, reasons []release.Reason) error {
+	text := ""
+	for _, r := range reasons {
+		text += "; " + r.Rule + ": " + r.Message
+	}
+	text = ":" + text[1:]
+	return release.Denied(reasons[0].Fix, "deploying to %s%s", target, text)
+}
+
+// sameEffects compares two plans without their pulls.
+func sameEffects(a, b release.Plan) bool {
+	effects := func(p release.Plan) []release.Step {
+		return slices.DeleteFunc(slices.Clone(p.Steps), func(s release.Step) bool { return s.Action == ActionPull })
+	}
+	return slices.Equal(effects(a), effects(b))
+}
+
+// labels are on everything that the attempt makes.
+func (d *deployment) labels() map[string]string {
+	all := workloadLabels(d.Workload, release.ServiceSpec{})
+	all[release.LabelSequence] = d.Attempt.Label()
+	return all
+}
+
+func workloadLabels(w release.Workload, s release.ServiceSpec) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, w.Labels)
+	if s.OneShot {
+		all[labelOneShot] = "true"
+	}
+	return all
+}
+
+// surroundings makes the networks and volumes that are missing.
+func (d *deployment) surroundings(ctx context.Context, p release.Plan) error {
+	if err := surround(ctx, d.engine, d.Workload, d.labels(), func(name string) bool {
+		return slices.ContainsFunc(p.Steps, func(s release.Step) bool {
+			return s.To == name && (s.Action == ActionCreateNetwork || s.Action == ActionCreateVolume)
+		})
+	}); err != nil {
+		return err
+	}
+	// Which volumes there are now is what every container is held against.
+	seen, err := d.engine.Observe(ctx, d.Workload.Project)
+	if err == nil {
+		d.seen.Volumes = seen.Volumes
+	}
+	return err
+}
+
+func surround(ctx context.Context, e Surroundings, w release.Workload, labels map[string]string, missing func(name string) bool) error {
+	for _, n := range w.Networks {
+		if missing(n.Name) {
+			if err := e.CreateNetwork(ctx, w.Project, n, labels); err != nil {
+				return err
+			}
+		}
+	}
+	for _, v := range w.Volumes {
+		if missing(v.Name) {
+			if err := e.CreateVolume(ctx, w.Project, v, labels); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// services takes each service's step, in order, waiting for each.
+func (d *deployment) services(ctx context.Context, p release.Plan) error {
+	for _, s := range d.Workload.Services {
+		if err := d.awaitDependencies(ctx, s); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(p.Steps, func(step release.Step) bool {
+			return step.Service == s.Name && slices.Contains([]string{ActionCreate, ActionRecreate, ActionStart}, step.Action)
+		})
+		if i < 0 {
+			continue
+		}
+		step := event.Start(ctx, "[%s] %s %s", d.Target, p.Steps[i].Action, s.Name)
+		step.Logf("%s", p.Steps[i].Cause)
+		err := d.service(ctx, s, p.Steps[i].Action)
+		step.Done(err)
+		if err != nil {
+			return err
+		}
+		d.fine[s.Name] = true
+	}
+	return nil
+}
+
+// settled waits until all services are well at the end: one that did not change
+// may have suffered from the change of another, and gets time to recover.
+func (d *deployment) settled(ctx context.Context, _ release.Plan) error {
+	for _, s := range d.Workload.Services {
+		if err := d.watch.recovered(ctx, d.ids[s.Name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *deployment) service(ctx context.Context, s release.ServiceSpec, action string) error {
+	if action == ActionStart {
+		if err := d.engine.Start(ctx, d.ids[s.Name]); err != nil {
+			return err
+		}
+		return d.watch.ready(ctx, d.ids[s.Name])
+	}
+	return d.replace(ctx, s)
+}
+
+// awaitDependencies waits for the conditions of depends_on. Services come in
+// order and each was waited for, so this matters for those that did not change.
+func (d *deployment) awaitDependencies(ctx context.Context, s release.ServiceSpec) error {
+	for _, dependency := range s.DependsOn {
+		id, ok := d.ids[dependency.Service]
+		if !ok || d.fine[dependency.Service] { // not in this model: an optional one
+			continue
+		}
+		await := d.watch.ready
+		if dependency.Condition == release.ServiceStarted {
+			await = d.watch.started
+		}
+		if err := await(ctx, id); err != nil {
+			return fmt.Errorf("service %s depends on %s: %w", s.Name, dependency.Service, err)
+		}
+	}
+	return nil
+}
+
+// extras puts aside what nobody asked for; Clean removes it.
+func (d *deployment) extras(ctx context.Context, p release.Plan) error {
+	if !slices.ContainsFunc(p.Steps, func(s release.Step) bool { return s.Action == ActionRemove }) {
+		return nil
+	}
+	list := current(d.seen)
+	for _, c := range inOrder(list) {
+		s, known := d.Workload.Service(c.Service)
+		if first, _ := standing(d.seen, s, d.Workload.Project); known && first.ID == c.ID {
+			continue
+		}
+		step := event.Start(ctx, "[%s] %s %s", d.Target, ActionRemove, c.Name)
+		err := d.putAside(ctx, c)
+		step.Done(err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

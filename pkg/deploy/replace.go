@@ -1,0 +1,130 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// replace gives a service a new container, as the package comment describes.
+func (d *deployment) replace(ctx context.Context, s release.ServiceSpec) error {
+	old, replaces, err := d.makeRoom(ctx, s)
+	if err != nil {
+		return err
+	}
+	labels := workloadLabels(d.Workload, s)
+	labels[release.LabelSequence] = d.Attempt.Label()
+	if replaces {
+		labels[labelReplaces] = old.ID
+	}
+	s.Mounts = inherit(s.Mounts, old, d.Images[s.Name])
+	id, err := d.engine.Create(ctx, d.Workload.Project, s, containerName(s, d.Workload.Project), labels)
+	if err != nil {
+		return err
+	}
+	d.ids[s.Name] = id
+	if err := d.sameState(ctx, s, id); err != nil {
+		return err
+	}
+	if err := d.engine.Start(ctx, id); err != nil {
+		return err
+	}
+	return d.watch.ready(ctx, id)
+}
+
+// makeRoom frees the service's name: a container of this attempt, unfinished,
+// is removed; an older one is put aside. It gives the container that the new
+// one replaces.
+func (d *deployment) makeRoom(ctx context.Context, s release.ServiceSpec) (old release.Container, replaces bool, err error) {
+	for _, c := range d.seen.Containers {
+		if _, kept := d.Attempt.kept(c); kept && c.Service == s.Name {
+			old, replaces = c, true
+		}
+	}
+	have, there := standing(d.seen, s, d.Workload.Project)
+	switch {
+	case !there:
+		return old, replaces, nil
+	case d.Attempt.made(have):
+		if err := stop(ctx, d.engine, have); err != nil {
+			return old, replaces, err
+		}
+		return old, replaces, d.engine.Discard(ctx, have.ID)
+	}
+	return have, true, d.putAside(ctx, have)
+}
+
+// putAside stops a container within its own grace and gives it the name that
+// tells what it waits for.
+func (d *deployment) putAside(ctx context.Context, c release.Container) error {
+	if err := stop(ctx, d.engine, c); err != nil {
+		return err
+	}
+	return d.engine.Rename(ctx, c.ID, d.Attempt.oldName(c.Name))
+}
+
+func stop(ctx context.Context, e Containers, c release.Container) error {
+	if c.State == "exited" || c.State == "created" || c.State == "dead" {
+		return nil
+	}
+	return e.Stop(ctx, c.ID, 0)
+}
+
+// inherit keeps the anonymous volumes of the container that is replaced, for
+// the volume paths of the image that the model does not mount: what a service
+// wrote there is state, too.
+func inherit(mounts []release.Mount, old release.Container, image release.PlatformImage) []release.Mount {
+	mounts = slices.Clone(mounts)
+	for _, m := range old.Mounts {
+		mounted := slices.ContainsFunc(mounts, func(have release.Mount) bool { return have.Target == m.Target })
+		if m.Type == "volume" && !mounted && slices.Contains(image.Volumes, m.Target) {
+			mounts = append(mounts, release.Mount{Type: "volume", Source: m.Name, Target: m.Target, ReadOnly: m.ReadOnly})
+		}
+	}
+	return mounts
+}
+
+// sameState looks, before a new container starts, that each of its named
+// volumes is the one that was there when the target was looked at: an engine
+// makes a missing volume on the way, and it would be empty.
+func (d *deployment) sameState(ctx context.Context, s release.ServiceSpec, id string) error {
+	c, err := d.engine.Inspect(ctx, id)
+	if err != nil {
+		return err
+	}
+	for _, m := range s.Mounts {
+		if m.Type != "volume" || m.Source == "" {
+			continue
+		}
+		have := mountedAt(c, m.Target)
+		was, there := d.seen.Volume(m.Source)
+		if !there || have.Name != m.Source || !sameVolume(have.Identity, was.Identity) {
+			return release.Denied("find out who changes volumes on the target, and restore the data from its backup",
+				"starting service %s: the volume %s at %s is not the one that was there: %s, before %s", s.Name, m.Source, m.Target, orNone(have.Identity), orNone(was.Identity))
+		}
+		if err := d.recordedState(s.Name, m.Target, have.Identity); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordedState compares a mount with the target's record.
+func (d *deployment) recordedState(service, path, identity string) error {
+	if d.Recorded == nil {
+		return nil
+	}
+	for _, was := range d.Recorded.Running {
+		recorded, ok := was.Volumes[path]
+		if was.Service != service || !ok || slices.Contains(d.Options.AcceptLoss, volumeName(recorded)) {
+			continue
+		}
+		if !sameVolume(recorded, identity) {
+			return fmt.Errorf("starting service %s: %w", service, release.Denied("restore the volume from its backup",
+				"the volume at %s is %s, recorded is %s", path, identity, recorded))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Undo brings a target back to what it ran before an attempt, whatever the
+// attempt left: it removes the containers that the attempt made, gives those
+// that it put aside their names back, starts what is stopped, and waits until
+// it is well. Of the Job it needs Target, Attempt, Guard, Timeout, Settle and
+// the workload's project. It can be called again after it was interrupted.
+// ErrCommitted means that there is nothing to go back to.
+func Undo(ctx context.Context, e Engine, j Job) error {
+	return undo(ctx, &guarded{Engine: e, guard: j.Guard}, j)
+}
+
+func undo(ctx context.Context, e *guarded, j Job) (err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	step := event.Start(ctx, "[%s] undo", j.Target)
+	defer func() { step.Done(err) }()
+	seen, err := e.Observe(ctx, j.Workload.Project)
+	if err != nil {
+		return err
+	}
+	if err := canUndo(seen, j); err != nil {
+		return err
+	}
+	v, err := newWatch(ctx, e, j.Workload, j.Timeout, j.Settle)
+	if err != nil {
+		return err
+	}
+	if err := giveBack(ctx, e, j, seen, step); err != nil {
+		return err
+	}
+	if seen, err = e.Observe(ctx, j.Workload.Project); err != nil {
+		return err
+	}
+	if err := startAll(ctx, e, v, seen, j.Workload); err != nil {
+		return err
+	}
+	return removeNetworks(ctx, e, j)
+}
+
+// canUndo looks, before the first effect, that everything replaced is there.
+func canUndo(seen release.Observed, j Job) error {
+	for _, c := range seen.Containers {
+		id := c.Labels[labelReplaces]
+		if !j.Attempt.made(c) || id == "" {
+			continue
+		}
+		if !slices.ContainsFunc(seen.Containers, func(old release.Container) bool { return old.ID == id }) {
+			return &release.Fault{
+				Kind: release.KindUnavailable, Op: "undoing on", Subject: j.Target, Err: fmt.Errorf("service %s: %w", c.Service, ErrCommitted),
+				Hint: "finish the deployment, or roll back to the release before",
+			}
+		}
+	}
+	return nil
+}
+
+// giveBack removes what the attempt made and gives the old containers their
+// names back, what depends on others first.
+func giveBack(ctx context.Context, e Engine, j Job, seen release.Observed, step *event.Step) error {
+	list := inOrder(seen.Containers)
+	slices.Reverse(list)
+	for _, c := range list {
+		if !j.Attempt.made(c) {
+			continue
+		}
+		step.Logf("removing %s", c.Name)
+		if err := stop(ctx, e, c); err != nil {
+			return err
+		}
+		if err := e.Discard(ctx, c.ID); err != nil {
+			return err
+		}
+	}
+	for _, c := range list {
+		if name, ok := j.Attempt.kept(c); ok {
+			step.Logf("bringing back %s", name)
+			if err := e.Rename(ctx, c.ID, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// startAll starts what is stopped, in order of dependence, and waits for
+// everything.
+func startAll(ctx context.Context, e Engine, v *watch, seen release.Observed, w release.Workload) error {
+	for _, c := range inOrder(current(seen)) {
+		if isOneShot(c, w) {
+			continue
+		}
+		if c.State != "running" && c.State != "restarting" {
+			if err := e.Start(ctx, c.ID); err != nil {
+				return err
+			}
+		}
+		if err := v.recovered(ctx, c.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeNetworks removes the networks that the attempt made. Volumes stay,
+// always. A network that somebody else has joined stays too, with a warning.
+func removeNetworks(ctx context.Context, e Engine, j Job) error {
+	made, err := e.ListLabelled(ctx, release.LabelSequence+"="+j.Attempt.Label())
+	if err != nil {
+		return err
+	}
+	mine, err := e.ListLabelled(ctx, release.LabelProject+"="+j.Workload.Project)
+	if err != nil {
+		return err
+	}
+	for _, name := range made.Networks {
+		if !slices.Contains(mine.Networks, name) {
+			continue
+		}
+		if err := e.RemoveNetwork(ctx, name); err != nil {
+			event.Warnf(ctx, "the network %s stays on %s: %v", name, j.Target, err)
+		}
+	}
+	return nil
+}
+
+// Clean removes the containers that attempts have put aside. After it, Undo has
+// nothing to go back to.
+func Clean(ctx context.Context, e Engine, j Job) error {
+	return clean(ctx, &guarded{Engine: e, guard: j.Guard}, j.Target, j.Workload.Project)
+}
+
+func clean(ctx context.Context, e Engine, target, project string) error {
+	seen, err := e.Observe(ctx, project)
+	if err != nil {
+		return err
+	}
+	for _, c := range replacedFirst(seen) {
+		step := event.Start(ctx, "[%s] remove %s", target, c.Name)
+		err := e.Remove(ctx, c.ID)
+		step.Done(err)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replacedFirst lists what was put aside, those with a successor first: with
+// the first of them gone, Undo knows that it comes too late.
+func replacedFirst(seen release.Observed) []release.Container {
+	successor := map[string]bool{}
+	for _, c := range seen.Containers {
+		successor[c.Labels[labelReplaces]] = true
+	}
+	var first, rest []release.Container
+	for _, c := range seen.Containers {
+		switch {
+		case !isOld(c):
+		case successor[c.ID]:
+			first = append(first, c)
+		default:
+			rest = append(rest, c)
+		}
+	}
+	return append(first, rest...)
+}
+
