@@ -40,20 +40,23 @@ func misspelled(n *yamlpos.Node, path string) *release.Fault {
 }
 
 // walk calls do for every value of the merged model, in order of the keys:
-// with its path in the table of keys, and its place.
-func walk(value any, path string, at place, do func(path string, at place, value any)) {
+// with its path in the table of keys, and its place. It goes on below a value
+// where do says so.
+func walk(value any, path string, at place, do func(path string, at place, value any) bool) {
 	switch v := value.(type) {
 	case map[string]any:
 		for _, name := range slices.Sorted(maps.Keys(v)) {
 			next, child := keys.step(path, name), at.in(name)
-			do(next, child, v[name])
-			walk(v[name], next, child, do)
+			if do(next, child, v[name]) {
+				walk(v[name], next, child, do)
+			}
 		}
 	case []any:
 		for i, item := range v {
 			next, child := keys.items(path), at.item(i, mark(item))
-			do(next, child, item)
-			walk(item, next, child, do)
+			if do(next, child, item) {
+				walk(item, next, child, do)
+			}
 		}
 	}
 }
@@ -77,17 +80,24 @@ func mark(item any) string {
 }
 
 // check reports every key of the merged model that has no verdict, or that is
-// refused with a value that says something.
+// refused with a value that says something, and switches that are neither on
+// nor off.
 func check(model map[string]any) []problem {
 	var list []problem
-	walk(model, "", place{}, func(path string, at place, value any) {
+	walk(model, "", place{}, func(path string, at place, value any) bool {
 		k, stands := keys.at[path]
+		_, boolean := value.(bool)
 		switch {
 		case path == nowhere:
 			list = append(list, problem{at, fmt.Sprintf("unknown key %s", at), "remove it"})
 		case stands && k.verdict == refused && !empty(value):
 			list = append(list, problem{at, fmt.Sprintf("%s is not supported: %s", at, k.why), k.fix})
+		case switches[path] && !boolean && value != nil && !variable(text(value)):
+			list = append(list, problem{at, fmt.Sprintf("%s: want true or false, got %s", at, clip(text(value))), "write true or false"})
+		default:
+			return true
 		}
+		return false
 	})
 	return append(list, limits(model)...)
 }

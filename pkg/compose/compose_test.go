@@ -136,6 +136,7 @@ const prod = `services:
     stop_grace_period: 30s
     volumes: ["agent_memory:/var/lib/agent:ro"]
   bus: {image: "redis:8"}
+version: "3.8"
 `
 
 func TestMergesLikeCompose(t *testing.T) {
@@ -157,7 +158,7 @@ func TestMergesLikeCompose(t *testing.T) {
 	if planner["mem_limit"] != "512m" || planner["read_only"] != true {
 		t.Errorf("planner %v", planner)
 	}
-	for _, never := range []string{`"build"`, `"image"`, "develop", "x-common", "acme/", "redis:7", "redis:8", "debug", t.TempDir(), "profiles"} {
+	for _, never := range []string{`"build"`, `"image"`, "develop", "x-common", "acme/", "redis:7", "redis:8", "debug", t.TempDir(), "profiles", "version"} {
 		if strings.Contains(raw, never) {
 			t.Errorf("the model holds %q: %s", never, raw)
 		}

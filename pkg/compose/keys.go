@@ -51,7 +51,7 @@ var keys = compile([]entry{
 	{"services.*.depends_on.*.", mapped, "condition required", "", ""},
 	{"services.*.depends_on.*.", ignored, "restart", "a deploy replaces what changed, in order", ""},
 	{"services.*.extends.", mapped, "file service", "", ""},
-	{"services.*.env_file[].", refused, "format path required", "", ""},
+	{"services.*.env_file[].", refused, "format path required", "it would be read at another place than where it was judged", "use environments.E.envFile in promote.yaml"},
 	{"services.*.healthcheck.", mapped, "disable interval retries start_interval start_period test timeout", "", ""},
 	{"services.*.logging.", mapped, "driver options", "", ""},
 	{"services.*.networks.*.", mapped, "aliases ipv4_address priority", "", ""},

@@ -27,7 +27,7 @@ func limits(model map[string]any) []problem {
 	for _, kind := range []string{"secrets", "configs"} {
 		for _, name := range names(model[kind]) {
 			at, source := place{at: []string{kind, name, "file"}}, text(object(object(model[kind])[name])["file"])
-			if !absolute(source) {
+			if source != "" && !absolute(source) {
 				list = append(list, problem{at, fmt.Sprintf("%s: %s is no absolute path", at, source),
 					"write the path on the target; the project's directory is not there"})
 			}

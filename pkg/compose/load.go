@@ -2,11 +2,13 @@ package compose
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,7 +70,10 @@ func Load(ctx context.Context, o Options) (*Files, error) {
 	left := leaveOut(f.model)
 	problems := append(check(f.model), stray(f.model)...)
 	problems = append(problems, f.sourceProblems()...)
-	if err := f.faults(problems).Or(); err != nil {
+	if err := inOrder(f.faults(problems)).Or(); err != nil {
+		return nil, err
+	}
+	if err := f.rehearse(); err != nil {
 		return nil, err
 	}
 	for _, name := range left {
@@ -160,24 +165,34 @@ func (f *Files) libraryFault(err error) error {
 	if release.KindOf(err) == release.KindInterrupted {
 		return err
 	}
-	message := err.Error()
+	message := strings.ReplaceAll(err.Error(), "decoding failed due to the following error(s):", "")
 	for _, file := range f.read {
 		message = strings.ReplaceAll(message, file.path, file.name)
 	}
-	message = strings.ReplaceAll(message, f.base, ".")
+	message = strings.Join(strings.Fields(strings.ReplaceAll(message, f.base, ".")), " ")
 	at := f.locate(place{at: pathOf(message)})
-	return at.Faultf("docker compose config shows what Compose makes of these files", "merging Compose files: %s", message)
+	return at.Faultf("docker compose config shows what Compose makes of these files", "%s", message)
 }
 
-// pathOf reads the path that a message of the library begins with.
+// inOrder sorts faults by where they stand.
+func inOrder(errs release.Errors) release.Errors {
+	slices.SortStableFunc(errs, func(a, b *release.Fault) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return errs
+}
+
+var pathInMessage = regexp.MustCompile(`(services|networks|volumes|secrets|configs)((\.[A-Za-z0-9_-]+|\[[^\]]*\])*)`)
+
+// pathOf finds the path that a message of the library speaks of, written
+// services.a.ports or services[a].ports.
 func pathOf(message string) []string {
-	first, _, _ := strings.Cut(message, " ")
-	first = strings.TrimSuffix(first, ":")
-	steps := strings.Split(first, ".")
-	if _, ok := keys.at[steps[0]]; !ok {
+	m := pathInMessage.FindStringSubmatch(message)
+	if m == nil {
 		return nil
 	}
-	return steps
+	steps := strings.FieldsFunc(m[2], func(r rune) bool { return strings.ContainsRune(".[]", r) })
+	return append([]string{m[1]}, steps...)
 }
 
 // validate judges the merged model by the specification's schema.

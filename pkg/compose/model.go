@@ -80,12 +80,10 @@ func fullName(model map[string]any, kind, name string) string {
 // variables gives the model's placeholders in order of their names.
 func variables(model map[string]any) []release.Variable {
 	needed := map[string]bool{}
-	walk(model, "", place{}, func(_ string, _ place, value any) {
-		if s, ok := value.(string); ok {
-			found, _ := placeholders(s)
-			for _, p := range found {
-				p.needs(needed)
-			}
+	eachText(model, func(_ []string, s string) {
+		found, _ := placeholders(s)
+		for _, p := range found {
+			p.needs(needed)
 		}
 	})
 	delete(needed, projectVariable)

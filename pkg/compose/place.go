@@ -60,7 +60,7 @@ func (f *Files) locate(p place) yamlpos.Position {
 		}
 	}
 	if len(p.at) > 1 {
-		return f.locate(place{p.at[:len(p.at)-1], ""})
+		return f.locate(place{p.at[:len(p.at)-1], p.text})
 	}
 	return f.top[0].node.Position
 }

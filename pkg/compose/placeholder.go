@@ -20,6 +20,9 @@ type placeholder struct {
 // placeholders reads the ones of a text; ok is false for a dollar that begins
 // none.
 func placeholders(s string) (found []placeholder, ok bool) {
+	if strings.ContainsRune(s, '$') && strings.ContainsAny(s, "\u017f\u212a") {
+		return nil, false // the library folds case by Unicode: to it these are letters s and k
+	}
 	for {
 		i := strings.IndexByte(s, '$')
 		if i < 0 {
@@ -51,13 +54,15 @@ func placeholders(s string) (found []placeholder, ok bool) {
 	}
 }
 
-// closing finds the brace that closes the one s starts with.
+// closing finds the brace that closes the one s starts with, as the library
+// does: it passes over what follows an opening brace.
 func closing(s string) int {
 	open := 0
-	for i := range len(s) {
+	for i := 0; i < len(s); i++ {
 		switch s[i] {
 		case '{':
 			open++
+			i++
 		case '}':
 			if open--; open == 0 {
 				return i
@@ -153,17 +158,23 @@ const projectVariable = "COMPOSE_PROJECT_NAME"
 // missing gives the names that the model needs and values lacks, in order.
 func missing(model map[string]any, values map[string]string) []string {
 	found := map[string]bool{}
-	walk(model, "", place{}, func(_ string, _ place, value any) {
-		s, ok := value.(string)
-		if !ok {
-			return
-		}
+	eachText(model, func(_ []string, s string) {
 		list, _ := placeholders(s)
 		for _, p := range list {
 			p.missing(values, found)
 		}
 	})
 	return slices.Sorted(maps.Keys(found))
+}
+
+// eachText calls do for every text of the model.
+func eachText(model map[string]any, do func(at []string, s string)) {
+	walk(model, "", place{}, func(_ string, at place, value any) bool {
+		if s, ok := value.(string); ok {
+			do(at.at, s)
+		}
+		return true
+	})
 }
 
 // open is where a placeholder may stand: where its value cannot change what
@@ -200,19 +211,23 @@ func mayStand(at []string) bool {
 // stray reports placeholders where none may stand, and dollars that begin none.
 func stray(model map[string]any) []problem {
 	var list []problem
-	walk(model, "", place{}, func(_ string, at place, value any) {
+	walk(model, "", place{}, func(_ string, at place, value any) bool {
 		s, isText := value.(string)
 		if !isText || elsewhere(at.at) {
-			return
+			return true
 		}
 		found, ok := placeholders(s)
+		if _, err := substitute(s, func(string) (string, bool) { return "x", true }); err != nil {
+			ok = false // a default over several lines, for example
+		}
 		switch {
 		case !ok:
-			list = append(list, problem{at, at.String() + ": a dollar that begins no placeholder", "write $$ for a dollar"})
+			list = append(list, problem{at, at.String() + ": a dollar that begins no placeholder", "write $$ for a dollar, and a placeholder on one line"})
 		case len(found) > 0 && !mayStand(at.at):
 			list = append(list, problem{at, at.String() + ": a placeholder may not stand here, its value could change what was judged",
 				"write the value here, or in the compose file of each environment"})
 		}
+		return true
 	})
 	return list
 }

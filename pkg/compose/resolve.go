@@ -47,11 +47,66 @@ func Resolve(model []byte, values map[string]string, images map[string]release.S
 	if err := setImages(m, images); err != nil {
 		return release.Workload{}, err
 	}
-	project, err := bounded(context.Background(), func() (*types.Project, error) { return typed(m, name, known) })
+	w, err := fill(m, known, images)
 	if err != nil {
 		return release.Workload{}, modelFault("%w", err)
 	}
+	return w, nil
+}
+
+// fill makes the workload of a judged model.
+func fill(m map[string]any, values map[string]string, images map[string]release.Subject) (release.Workload, error) {
+	project, err := bounded(context.Background(), func() (*types.Project, error) { return typed(m, text(m["name"]), values) })
+	if err != nil {
+		return release.Workload{}, err
+	}
 	return workload(project.WithoutUnnecessaryResources(), images)
+}
+
+// rehearse fills in the model with made-up values, so that what cannot work
+// with any (a size that is none, a port out of range) is known before anything
+// is built. A model that needs a value where the made-up one could be the cause
+// is left for Resolve.
+func (f *Files) rehearse() error {
+	raw, _, err := f.Model()
+	if err != nil {
+		return err
+	}
+	m, err := read(raw)
+	if err != nil {
+		return err
+	}
+	values := map[string]string{projectVariable: f.name}
+	for names := missing(m, values); len(names) > 0; names = missing(m, values) {
+		for _, name := range names {
+			values[name] = "/value"
+		}
+	}
+	able := true
+	eachText(m, func(at []string, s string) {
+		free := at[0] == "secrets" || len(at) > 2 && (at[2] == "environment" || at[2] == "labels" || at[2] == "command" || at[2] == "entrypoint")
+		if needed := map[string]bool{}; !free {
+			found, _ := placeholders(s)
+			for _, p := range found {
+				p.missing(nil, needed)
+			}
+			able = able && len(needed) == 0
+		}
+	})
+	if !able {
+		return nil
+	}
+	for _, s := range services(m) {
+		s.spec["image"] = "rehearsal"
+		for _, key := range unrunnable {
+			delete(s.spec, key) // findings, for a gate to judge
+		}
+		delete(object(object(object(s.spec["deploy"])["resources"])["reservations"]), "devices")
+	}
+	if _, err := fill(m, values, nil); err != nil {
+		return f.libraryFault(err)
+	}
+	return nil
 }
 
 // read takes a model apart that came from a release.
@@ -185,12 +240,12 @@ func workload(p *types.Project, images map[string]release.Subject) (release.Work
 	}
 	sorted, err := order(dependsOn)
 	if err != nil {
-		return release.Workload{}, modelFault("%w", err)
+		return release.Workload{}, err
 	}
 	for _, name := range sorted {
 		spec, err := serviceSpec(p, p.Services[name])
 		if err != nil {
-			return release.Workload{}, modelFault("service %s: %w", name, err)
+			return release.Workload{}, fmt.Errorf("services.%s: %w", name, err)
 		}
 		spec.Image = images[name]
 		spec.OneShot = awaited[name]

@@ -15,6 +15,9 @@ import (
 
 // serviceSpec maps one service as docker compose's create does.
 func serviceSpec(p *types.Project, s types.ServiceConfig) (release.ServiceSpec, error) {
+	if err := runnable(s); err != nil {
+		return release.ServiceSpec{}, err
+	}
 	hash, err := configHash(s)
 	if err != nil {
 		return release.ServiceSpec{}, err
@@ -80,6 +83,25 @@ func serviceSpec(p *types.Project, s types.ServiceConfig) (release.ServiceSpec, 
 		spec.DependsOn = append(spec.DependsOn, release.Dependency{Service: name, Condition: s.DependsOn[name].Condition})
 	}
 	return spec, nil
+}
+
+// unrunnable are keys that are findings and have no place in a workload: not
+// even an exception makes them run.
+var unrunnable = []string{"cgroup", "device_cgroup_rules", "devices", "gpus", "ipc", "network_mode", "pid", "use_api_socket", "userns_mode", "uts"}
+
+func runnable(s types.ServiceConfig) error {
+	reserved := s.Deploy != nil && s.Deploy.Resources.Reservations != nil && len(s.Deploy.Resources.Reservations.Devices) > 0
+	asked := map[string]bool{
+		"cgroup": s.Cgroup != "", "device_cgroup_rules": len(s.DeviceCgroupRules) > 0, "devices": len(s.Devices) > 0 || reserved,
+		"gpus": len(s.Gpus) > 0, "ipc": s.Ipc != "" && s.Ipc != "private", "network_mode": s.NetworkMode != "", "pid": s.Pid != "",
+		"use_api_socket": s.UseAPISocket, "userns_mode": s.UserNSMode != "", "uts": s.Uts != "",
+	}
+	for _, key := range unrunnable {
+		if asked[key] {
+			return fmt.Errorf("%s is not supported, and no exception makes it so", key)
+		}
+	}
+	return nil
 }
 
 // setLimits takes deploy.resources over the older keys, as Compose does.

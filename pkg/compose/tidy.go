@@ -24,6 +24,7 @@ func tidy(model map[string]any, name string) map[string]any {
 			toTexts(deploy, "labels", nothing)
 		}
 	}
+	switchOver(model)
 	for _, kind := range []string{"networks", "volumes", "secrets", "configs"} {
 		for _, v := range object(model[kind]) {
 			toTexts(object(v), "labels", nothing)
@@ -100,4 +101,46 @@ func leaveOut(model map[string]any) []string {
 		}
 	}
 	return left
+}
+
+// switches are the paths of the model's booleans.
+var switches = func() map[string]bool {
+	m := map[string]bool{}
+	for path := range strings.FieldsSeq(`services.*.init services.*.privileged services.*.read_only services.*.stdin_open
+		services.*.tty services.*.use_api_socket services.*.depends_on.*.required services.*.healthcheck.disable
+		services.*.volumes[].read_only services.*.volumes[].volume.nocopy networks.*.external networks.*.internal
+		volumes.*.external`) {
+		m[path] = true
+	}
+	return m
+}()
+
+// switchOver reads booleans that are written as words: yes means true to
+// Compose, and is text to YAML 1.2.
+func switchOver(model map[string]any) {
+	var change func(v any, path string) any
+	change = func(v any, path string) any {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, item := range v {
+				v[name] = change(item, keys.step(path, name))
+			}
+		case []any:
+			for i, item := range v {
+				v[i] = change(item, keys.items(path))
+			}
+		case string:
+			if !switches[path] {
+				return v
+			}
+			switch strings.ToLower(v) {
+			case "true", "yes", "y", "on":
+				return true
+			case "false", "no", "n", "off":
+				return false
+			}
+		}
+		return v
+	}
+	change(model, "")
 }
