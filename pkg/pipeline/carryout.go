@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +29,16 @@ func (r *promotion) intend(ctx context.Context) error {
 	}
 	r.intent, r.checkpoint = entry, checkpoint
 	return nil
+}
+
+// attempt is the promotion whose containers these are: the first of a chain of
+// resumes.
+func (r *promotion) attempt() Attempt {
+	e := r.intent
+	for e.Record.Resumes != nil && *e.Record.Resumes < int64(len(r.history)) {
+		e = r.history[*e.Record.Resumes]
+	}
+	return Attempt{Sequence: e.Record.Sequence, Record: e.Digest}
 }
 
 // moved says that somebody else was faster; other errors pass.
@@ -142,12 +153,13 @@ func (r *promotion) rollOutTo(ctx context.Context, h *host) (err error) {
 	if err := r.guard(h)(ctx); err != nil {
 		return err
 	}
-	h.touched = true
 	if err := h.Apply(ctx, r.desired(h), r.guard(h)); err != nil {
 		h.status.Status, h.status.Message = "failed", err.Error()
+		h.touched = h.touched || release.KindOf(err) == release.KindBroken
 		return err
 	}
-	running, reasons, err := h.Running(ctx, r.workload.Project, r.images)
+	h.touched = true
+	running, reasons, err := h.ReadBack(ctx, r.desired(h))
 	if err != nil {
 		return err
 	}
@@ -272,6 +284,9 @@ func (r *promotion) failed(ctx context.Context, cause error) (Promotion, error) 
 	if release.KindOf(cause) == release.KindHeld {
 		return r.result(&r.intent), cause // fenced: not ours to touch any more
 	}
+	if !slices.ContainsFunc(r.hosts, func(h *host) bool { return h.touched }) {
+		return r.abandon(ctx, cause)
+	}
 	if r.env.OnFailure == "stop" {
 		return r.broken(ctx, cause, errors.New("onFailure is stop"))
 	}
@@ -296,7 +311,11 @@ func (r *promotion) undo(ctx context.Context) (err error) {
 		if !h.touched {
 			continue
 		}
-		if err := h.Undo(ctx, r.workload.Project, r.intent.Record.Sequence, r.guard(h)); err != nil {
+		err := h.Undo(ctx, r.desired(h), r.guard(h))
+		if errors.Is(err, ErrCommitted) {
+			err = r.restore(ctx, h)
+		}
+		if err != nil {
 			h.status.Status, h.status.Message = "failed", err.Error()
 			return fmt.Errorf("%s: %w", h.target.Name, err)
 		}
@@ -304,6 +323,22 @@ func (r *promotion) undo(ctx context.Context) (err error) {
 		h.status.Running = r.recordedOr(h).Running
 	}
 	return nil
+}
+
+// restore deploys what ran before where it cannot simply be brought back.
+func (r *promotion) restore(ctx context.Context, h *host) error {
+	if r.current == nil {
+		return errors.New("there is no release before this one")
+	}
+	before := &promotion{p: r.p, env: r.env, current: r.current, source: r.env.Registry, hosts: r.hosts, intent: r.intent, options: PromoteOptions{}}
+	before.subject = release.Subject{Repository: r.p.Project.Repository(before.source), Digest: r.current.Record.Release}
+	if err := before.fetch(ctx); err != nil {
+		return err
+	}
+	if err := h.Apply(ctx, before.desired(h), r.guard(h)); err != nil {
+		return err
+	}
+	return h.Commit(ctx, before.desired(h), r.guard(h))
 }
 
 // broken records a failure that a person must look at; the record stays open.

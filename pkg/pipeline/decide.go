@@ -77,7 +77,7 @@ func (r *promotion) planTargets(ctx context.Context) error {
 }
 
 func (r *promotion) desired(h *host) Desired {
-	return Desired{Workload: r.workload, Images: r.images, Recorded: r.recorded(h.target.Name), Sequence: r.intent.Record.Sequence}
+	return Desired{Workload: r.workload, Images: r.images, Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy}
 }
 
 // recorded is what the last deployed record says about a target.

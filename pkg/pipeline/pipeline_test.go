@@ -208,6 +208,36 @@ func TestAFailureIsUndoneOnEveryHost(t *testing.T) {
 	to(t, p, "production")
 }
 
+// One host was cleaned up already when the other one's clean-up fails: the way
+// back is a deployment of the release before.
+func TestAFailureAfterTheCommitIsUndone(t *testing.T) {
+	w, p := fixture(t)
+	to(t, p, "staging")
+	to(t, p, "production")
+	old := w.hosts["prod-1"].running["planner"]
+	next(w, "v2")
+	to(t, p, "staging")
+	w.hosts["prod-2"].commitErr = errBoom
+	_, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
+	wantKind(t, err, release.KindRolledBack)
+	for _, name := range []string{"prod-1", "prod-2"} {
+		if w.hosts[name].running["planner"] != old {
+			t.Errorf("%s does not run what it ran before", name)
+		}
+	}
+}
+
+func TestAFailureBeforeTheFirstEffectKeepsItsKind(t *testing.T) {
+	w, p := fixture(t)
+	to(t, p, "staging")
+	w.hosts["prod-1"].pullErr = release.Unavailable("", "the registry does not answer")
+	_, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
+	wantKind(t, err, release.KindUnavailable)
+	if _, open := w.records.Open("production"); open || w.hosts["prod-1"].lock != nil {
+		t.Error("the environment stays held")
+	}
+}
+
 func TestWhatIsNotUndoneStaysOpenAndResumes(t *testing.T) {
 	for name, breakIt := range map[string]func(*world, *pipeline.Pipeline){
 		"stop":       func(_ *world, p *pipeline.Pipeline) { p.Project.Environments[1].OnFailure = "stop" },
@@ -272,6 +302,12 @@ func TestResumeUndoesWhatIsNotLetInAnyMore(t *testing.T) {
 	}
 	if got := w.hosts["prod-1"].running["planner"]; got != (release.Digest{}) {
 		t.Errorf("prod-1 still runs %s", got)
+	}
+	first := slices.IndexFunc(w.records, func(e release.Entry) bool { return e.Record.Environment == "production" })
+	for _, a := range w.hosts["prod-1"].attempts {
+		if a.Sequence != int64(first) {
+			t.Errorf("undid attempt %d, the interrupted one is %d", a.Sequence, first)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -137,9 +138,22 @@ type Desired struct {
 	// Recorded is what the last deployed record says about the target; nil
 	// for a first deployment.
 	Recorded *release.TargetStatus
-	// Sequence of the intended record: the fencing token.
-	Sequence int64
+	// Attempt marks what this deployment makes. A resume keeps the attempt of
+	// the promotion that it takes up.
+	Attempt Attempt
+	// Redeploy recreates what runs even if nothing differs.
+	Redeploy bool
 }
+
+// Attempt names one try at deploying by its intended record.
+type Attempt struct {
+	Sequence int64
+	Record   release.Digest
+}
+
+// ErrCommitted is in the chain of Undo's error when what was replaced is gone
+// already: the way back is a deployment of the release before.
+var ErrCommitted = errors.New("what was replaced is gone")
 
 // Guard is asked before every effect; an error stops the run without it.
 type Guard func(ctx context.Context) error
@@ -147,17 +161,20 @@ type Guard func(ctx context.Context) error
 // Deployer changes and observes what one target runs.
 type Deployer interface {
 	Info(ctx context.Context) (release.EngineInfo, error)
-	// Plan only reads. The zero Sequence is fine.
+	// Plan only reads. It needs no Attempt.
 	Plan(ctx context.Context, d Desired) (release.Plan, error)
 	// Apply makes the target run d; replaced containers stay, stopped, until
-	// Commit. After an error nothing is undone.
+	// Commit. After an error nothing is undone, and the error is KindBroken if
+	// the target was changed. Interrupted, it can be called again.
 	Apply(ctx context.Context, d Desired, guard Guard) error
 	// Commit removes what Apply replaced.
 	Commit(ctx context.Context, d Desired, guard Guard) error
-	// Undo brings back what Apply replaced in project, from observation only.
-	Undo(ctx context.Context, project string, sequence int64, guard Guard) error
-	// Running reads back, comparing each container's image with images; the
-	// reasons say what differs.
+	// Undo brings back what the attempt replaced, from observation only.
+	Undo(ctx context.Context, d Desired, guard Guard) error
+	// ReadBack says what runs after Apply; the reasons say what differs from d.
+	ReadBack(ctx context.Context, d Desired) ([]release.Running, []release.Reason, error)
+	// Running says what runs in a project by comparing each container's image
+	// with images; it needs no values.
 	Running(ctx context.Context, project string, images map[string]release.PlatformImage) ([]release.Running, []release.Reason, error)
 }
 

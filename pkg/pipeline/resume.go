@@ -102,6 +102,7 @@ func (r *promotion) leaseOver(ctx context.Context, open release.Entry) (err erro
 func (r *promotion) takeOver(ctx context.Context, old release.Entry) error {
 	rec := r.record(release.Intended)
 	rec.From, rec.Reason = old.Record.From, fmt.Sprintf("resumes record %d", old.Record.Sequence)
+	rec.Resumes = &old.Record.Sequence
 	r.options.Reason = rec.Reason
 	rec = r.p.complete(rec)
 	rec.LeaseSeconds = int64(r.p.Project.Lease.Seconds())

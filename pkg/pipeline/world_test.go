@@ -297,11 +297,15 @@ type fakeHost struct {
 	name       string
 	running    map[string]release.Digest
 	replaced   map[string]release.Digest
+	committed  bool
+	commitErr  error
 	lock       *release.LockNote
 	checkpoint string
 	blocking   []release.Reason
-	applyErr   error
+	applyErr   error // after the first effect
+	pullErr    error // before it
 	undoErr    error
+	attempts   []pipeline.Attempt        // of Undo
 	during     func(ctx context.Context) // runs in the middle of Apply
 }
 
@@ -332,7 +336,7 @@ func (h *fakeHost) Plan(_ context.Context, d pipeline.Desired) (release.Plan, er
 }
 
 func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
-	h.replaced = map[string]release.Digest{}
+	h.replaced, h.committed = map[string]release.Digest{}, false
 	for _, s := range d.Workload.Services {
 		if h.during != nil {
 			h.during(ctx)
@@ -341,7 +345,10 @@ func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline
 			return err
 		}
 		if h.applyErr != nil {
-			return h.applyErr
+			return release.Faultf(release.KindBroken, "", "applying: %w", h.applyErr)
+		}
+		if h.pullErr != nil {
+			return h.pullErr
 		}
 		h.replaced[s.Name] = h.running[s.Name]
 		h.running[s.Name] = s.Image.Digest
@@ -351,13 +358,24 @@ func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline
 }
 
 func (h *fakeHost) Commit(context.Context, pipeline.Desired, pipeline.Guard) error {
-	h.replaced = nil
+	if h.commitErr != nil {
+		return h.commitErr
+	}
+	h.committed, h.replaced = true, nil
 	return nil
 }
 
-func (h *fakeHost) Undo(_ context.Context, _ string, _ int64, _ pipeline.Guard) error {
+func (h *fakeHost) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.Running, []release.Reason, error) {
+	return h.Running(ctx, d.Workload.Project, d.Images)
+}
+
+func (h *fakeHost) Undo(_ context.Context, d pipeline.Desired, _ pipeline.Guard) error {
+	h.attempts = append(h.attempts, d.Attempt)
 	if h.undoErr != nil {
 		return h.undoErr
+	}
+	if h.committed {
+		return fmt.Errorf("undoing: %w", pipeline.ErrCommitted)
 	}
 	for name, d := range h.replaced {
 		h.running[name] = d

@@ -55,6 +55,9 @@ type Record struct {
 	// Intent is the sequence of the intended record that this one closes; nil
 	// for records that close none.
 	Intent *int64 `json:"intent,omitempty"`
+	// Resumes is the sequence of the intended record that this intended one
+	// takes over; nil for a promotion's first.
+	Resumes *int64 `json:"resumes,omitempty"`
 	// Previous is the leaf hash of the record before, zero for the first.
 	Previous Digest         `json:"previous,omitzero"`
 	Decision *Decision      `json:"decision,omitempty"`
