@@ -12,8 +12,8 @@ import (
 // Undo brings a target back to what it ran before an attempt, whatever the
 // attempt left: it removes the containers that the attempt made, gives those
 // that it put aside their names back, starts what is stopped, and waits until
-// it is well. Of the Job it needs Target, Attempt, Guard, Timeout, Settle and
-// the workload's project. It can be called again after it was interrupted.
+// it is well. Of the Job it needs Target, Attempt, Recorded, Guard, Timeout,
+// Settle and the workload's project. It can be called again after it was interrupted.
 // ErrCommitted means that there is nothing to go back to.
 func Undo(ctx context.Context, e Engine, j Job) error {
 	return undo(ctx, &guarded{Engine: e, guard: j.Guard}, j)
@@ -48,20 +48,37 @@ func undo(ctx context.Context, e *guarded, j Job) (err error) {
 }
 
 // canUndo looks, before the first effect, that everything replaced is there.
+// Without any trace of the attempt, it either never began or took services away
+// and was done; then a recorded service that has no container tells.
 func canUndo(seen release.Observed, j Job) error {
+	trace := false
+	there := map[string]bool{} // ids and services
 	for _, c := range seen.Containers {
-		id := c.Labels[labelReplaces]
-		if !j.Attempt.made(c) || id == "" {
-			continue
+		_, kept := j.Attempt.kept(c)
+		trace = trace || kept || j.Attempt.made(c)
+		there[c.ID], there[c.Service] = true, true
+	}
+	for _, c := range seen.Containers {
+		if id := c.Labels[labelReplaces]; j.Attempt.made(c) && id != "" && !there[id] {
+			return committed(j, c.Service)
 		}
-		if !slices.ContainsFunc(seen.Containers, func(old release.Container) bool { return old.ID == id }) {
-			return &release.Fault{
-				Kind: release.KindUnavailable, Op: "undoing on", Subject: j.Target, Err: fmt.Errorf("service %s: %w", c.Service, ErrCommitted),
-				Hint: "finish the deployment, or roll back to the release before",
-			}
+	}
+	if trace || j.Recorded == nil {
+		return nil
+	}
+	for _, was := range j.Recorded.Running {
+		if !there[was.Service] {
+			return committed(j, was.Service)
 		}
 	}
 	return nil
+}
+
+func committed(j Job, service string) error {
+	return &release.Fault{
+		Kind: release.KindUnavailable, Op: "undoing on", Subject: j.Target, Err: fmt.Errorf("service %s: %w", service, ErrCommitted),
+		Hint: "finish the deployment, or roll back to the release before",
+	}
 }
 
 // giveBack removes what the attempt made and gives the old containers their
@@ -174,4 +191,3 @@ func replacedFirst(seen release.Observed) []release.Container {
 	}
 	return append(first, rest...)
 }
-

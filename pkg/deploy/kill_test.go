@@ -1,0 +1,300 @@
+package deploy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/deploy"
+	"github.com/promote-dev/promote/pkg/engine/enginetest"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// killer is a process that dies at its n-th effect. With late set, the effect
+// happens and only its answer is lost. From then on every call fails, which is
+// all that a dead process can do.
+type killer struct {
+	at   int
+	late bool
+	seen int
+	dead bool
+}
+
+var errKilled = errors.New("killed")
+
+func (k *killer) arm(f *enginetest.Fake) {
+	f.Before = func(op, _ string) error {
+		if k.dead {
+			return errKilled
+		}
+		if enginetest.Effect(op) {
+			if k.seen++; k.seen == k.at && !k.late {
+				k.dead = true
+				return errKilled
+			}
+		}
+		return nil
+	}
+	f.After = func(string, string) error {
+		if k.seen == k.at && k.late {
+			k.dead = true
+			return errKilled
+		}
+		return nil
+	}
+}
+
+func disarm(f *enginetest.Fake) { f.Before, f.After = nil, nil }
+
+// scene is one deployment that gets killed, from a target that runs the first
+// version, or from an empty one.
+type scene struct {
+	*world
+	first, second release.Workload
+	before        []string // what runs before, exactly
+	job           deploy.Job
+}
+
+// change says what the second version is beyond new images.
+type change struct {
+	name   string
+	empty  bool // nothing ran before
+	mutate func(*release.Workload)
+}
+
+var changes = []change{
+	{name: "update"},
+	{name: "first deployment", empty: true},
+	{name: "a service goes and one comes", mutate: func(w *release.Workload) {
+		executor := w.Services[4]
+		w.Services = w.Services[:4]
+		executor.Name, executor.ConfigHash = "worker", "new"
+		w.Services = append(w.Services, executor)
+	}},
+	{name: "only one goes", mutate: func(w *release.Workload) { w.Services = w.Services[:4] }},
+}
+
+func newScene(t *testing.T, c change) *scene {
+	s := &scene{world: newWorld(t)}
+	s.first = s.stack("1")
+	if !c.empty {
+		s.mustDeploy(s.world.job(s.first, 1))
+	}
+	var recorded *release.TargetStatus
+	if !c.empty {
+		recorded = s.recorded(s.first)
+	}
+	s.images = map[string]release.PlatformImage{}
+	version := "2"
+	if c.name == "only one goes" {
+		version = "1"
+	}
+	s.second = s.stack(version)
+	if c.mutate != nil {
+		c.mutate(&s.second)
+		if _, ok := s.second.Service("worker"); ok {
+			s.images["worker"] = s.images["executor"]
+		}
+	}
+	if c.empty {
+		s.first = release.Workload{Project: project}
+	}
+	s.before = snapshot(s.seen())
+	s.job = s.world.job(s.second, 2)
+	s.job.Recorded = recorded
+	return s
+}
+
+// isOld reports why the target is not exactly what it was before.
+func (s *scene) isOld() error {
+	seen := s.seen()
+	if got := snapshot(seen); !slices.Equal(got, s.before) {
+		return fmt.Errorf("it runs\n%s\nbefore it ran\n%s", strings.Join(got, "\n"), strings.Join(s.before, "\n"))
+	}
+	if len(s.before) == 0 && len(seen.Networks) > 0 {
+		return fmt.Errorf("networks stayed: %v", seen.Networks)
+	}
+	return nil
+}
+
+// isNew reports why the target is not fully the second version.
+func (s *scene) isNew() error { return s.whole(s.second) }
+
+// never looks after every effect that no service runs twice: two containers
+// must not share a volume.
+func (s *scene) never(t *testing.T) {
+	running := map[string]int{}
+	for _, c := range s.seen().Containers {
+		if c.State == "running" {
+			if running[c.Service]++; running[c.Service] > 1 {
+				t.Errorf("two containers of %s run", c.Service)
+			}
+		}
+	}
+}
+
+// effectsOf counts the effects of the whole deployment.
+func effectsOf(t *testing.T, c change) int {
+	s := newScene(t, c)
+	k := &killer{at: -1}
+	k.arm(s.fake)
+	if err := s.deploy(s.job); err != nil {
+		t.Fatal(err)
+	}
+	return k.seen
+}
+
+// Killed at any effect, before or after it was done, Undo brings back fully the
+// old and Finish fully the new.
+func TestKilledAnywhere(t *testing.T) {
+	for _, c := range changes {
+		n := effectsOf(t, c)
+		for at := 1; at <= n; at++ {
+			for _, late := range []bool{false, true} {
+				name := fmt.Sprintf("%s, effect %d of %d, late %t", c.name, at, n, late)
+				undoOrCommitted(t, name, killedAt(t, c, at, late))
+				finish(t, name, killedAt(t, c, at, late))
+			}
+		}
+	}
+}
+
+func killedAt(t *testing.T, c change, at int, late bool) *scene {
+	s := newScene(t, c)
+	p := s.plan(s.job)
+	(&killer{at: at, late: late}).arm(s.fake)
+	if err := deploy.Apply(context.Background(), s.fake, s.job, p); !errors.Is(err, errKilled) {
+		t.Fatalf("%s, effect %d: %v", c.name, at, err)
+	}
+	disarm(s.fake)
+	return s
+}
+
+// undoOrCommitted undoes; once old containers were removed for good, Undo must
+// say so without an effect, and Finish must find everything new.
+func undoOrCommitted(t *testing.T, name string, s *scene) {
+	t.Helper()
+	calls := len(s.fake.Calls())
+	err := deploy.Undo(context.Background(), s.fake, s.job)
+	switch {
+	case errors.Is(err, deploy.ErrCommitted):
+		if len(s.fake.Calls()) != calls {
+			t.Errorf("%s: undo says it cannot and did %v", name, s.fake.Calls()[calls:])
+		}
+		if err := deploy.Finish(context.Background(), s.fake, s.job); err != nil {
+			t.Errorf("%s: finishing: %v", name, err)
+		}
+		if err := s.isNew(); err != nil {
+			t.Errorf("%s: committed, and %v", name, err)
+		}
+	case err != nil:
+		t.Errorf("%s: undoing: %v", name, err)
+	default:
+		if err := s.isOld(); err != nil {
+			t.Errorf("%s: undone, and %v", name, err)
+		}
+	}
+}
+
+func finish(t *testing.T, name string, s *scene) {
+	t.Helper()
+	s.fake.After = func(string, string) error { s.never(t); return nil }
+	if err := deploy.Finish(context.Background(), s.fake, s.job); err != nil {
+		t.Errorf("%s: finishing: %v", name, err)
+		return
+	}
+	if err := s.isNew(); err != nil {
+		t.Errorf("%s: finished, and %v", name, err)
+	}
+}
+
+// Undo and Finish are killed, too; they can be called again, and the other one
+// can be called instead.
+func TestKilledAgain(t *testing.T) {
+	c := changes[2]
+	n := effectsOf(t, c)
+	type resume struct {
+		name string
+		do   func(context.Context, deploy.Engine, deploy.Job) error
+	}
+	both := []resume{{"undo", deploy.Undo}, {"finish", deploy.Finish}}
+	for at := 1; at <= n; at++ {
+		for _, once := range both {
+			for second := 1; ; second++ {
+				s := killedAt(t, c, at, false)
+				k := &killer{at: second}
+				k.arm(s.fake)
+				err := once.do(context.Background(), s.fake, s.job)
+				disarm(s.fake)
+				if err == nil || errors.Is(err, deploy.ErrCommitted) {
+					break // it has fewer effects than that
+				}
+				name := fmt.Sprintf("effect %d, then %s killed at %d", at, once.name, second)
+				if !errors.Is(err, errKilled) {
+					t.Fatalf("%s: %v", name, err)
+				}
+				undoOrCommitted(t, name+", then undo", s)
+				s = killedAt(t, c, at, false)
+				(&killer{at: second}).arm(s.fake)
+				_ = once.do(context.Background(), s.fake, s.job)
+				disarm(s.fake)
+				finish(t, name+", then finish", s)
+			}
+		}
+	}
+}
+
+// A container that another ledger's attempt of the same number made is not
+// ours to remove.
+func TestAttemptsOfTwoLedgersAreTold(t *testing.T) {
+	w := newWorld(t)
+	first := w.stack("1")
+	j := w.job(first, 7)
+	j.Attempt.Record = release.DigestOf([]byte("one"))
+	w.mustDeploy(j)
+	before := snapshot(w.seen())
+	j.Attempt.Record = release.DigestOf([]byte("two"))
+	if err := deploy.Undo(context.Background(), w.fake, j); err != nil {
+		t.Error(err)
+	}
+	if after := snapshot(w.seen()); !slices.Equal(before, after) {
+		t.Errorf("before %v, after %v", before, after)
+	}
+}
+
+// The wait is driven by events: a container that becomes healthy is noticed at
+// once, not at the next look.
+func TestHealthIsNoticedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.fake.HealthDelay = 700 * time.Millisecond
+	work := w.stack("1")
+	work.Services = work.Services[:1]
+	began := time.Now()
+	w.mustDeploy(w.job(work, 1))
+	if took := time.Since(began); took > 850*time.Millisecond {
+		t.Errorf("healthy after 700 ms, noticed after %s", took)
+	}
+}
+
+// Without events the answer is the same, only later.
+func TestHealthIsNoticedWithoutEvents(t *testing.T) {
+	w := newWorld(t)
+	w.fake.HealthDelay = 20 * time.Millisecond
+	work := w.stack("1")
+	if err := deploy.Apply(context.Background(), deaf{w.fake}, w.job(work, 1), w.plan(w.job(work, 1))); err != nil {
+		t.Error(err)
+	}
+}
+
+// deaf is an engine whose events end at once.
+type deaf struct{ *enginetest.Fake }
+
+func (deaf) Events(context.Context, string) (<-chan release.ContainerEvent, error) {
+	events := make(chan release.ContainerEvent)
+	close(events)
+	return events, nil
+}
