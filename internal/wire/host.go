@@ -1,0 +1,109 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/promote-dev/promote/pkg/deploy"
+	"github.com/promote-dev/promote/pkg/engine"
+	"github.com/promote-dev/promote/pkg/pipeline"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// targets opens Docker hosts for the pipeline.
+type targets struct{ options engine.Options }
+
+var _ pipeline.Targets = targets{}
+
+func (t targets) Open(ctx context.Context, target release.Target) (pipeline.Host, error) {
+	h, err := engine.Open(ctx, target, t.options)
+	if err != nil {
+		return nil, err
+	}
+	return &host{Host: h, name: target.Name}, nil
+}
+
+// host is an engine that things are deployed to: the engine's own methods are
+// the fence, pkg/deploy is the rest.
+type host struct {
+	*engine.Host
+	name string
+}
+
+var _ pipeline.Host = (*host)(nil)
+
+func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
+	return deploy.Job{
+		Target: h.name, Workload: d.Workload, Images: d.Images, Recorded: d.Recorded, Guard: guard,
+		Options: deploy.Options{Redeploy: d.Redeploy},
+		Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
+		// The pipeline undoes all targets together.
+		KeepOld: true, KeepBroken: true,
+	}
+}
+
+// Plan implements pipeline.Deployer.
+func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, error) {
+	seen, err := h.Observe(ctx, d.Workload.Project)
+	if err != nil {
+		return release.Plan{}, err
+	}
+	missing, err := deploy.MissingImages(ctx, h.Host, d.Workload)
+	if err != nil {
+		return release.Plan{}, err
+	}
+	return deploy.Plan(h.name, d.Workload, d.Images, seen, d.Recorded, deploy.Options{Redeploy: d.Redeploy, Missing: missing}), nil
+}
+
+// Apply implements pipeline.Deployer. Finish also takes up what an interrupted
+// Apply of the same attempt left.
+func (h *host) Apply(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
+	return deploy.Finish(ctx, h.Host, h.job(d, guard))
+}
+
+// Commit implements pipeline.Deployer.
+func (h *host) Commit(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
+	return deploy.Clean(ctx, h.Host, h.job(d, guard))
+}
+
+// Undo implements pipeline.Deployer.
+func (h *host) Undo(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
+	err := deploy.Undo(ctx, h.Host, h.job(d, guard))
+	if errors.Is(err, deploy.ErrCommitted) {
+		return fmt.Errorf("%w: %w", pipeline.ErrCommitted, err)
+	}
+	return err
+}
+
+// ReadBack implements pipeline.Deployer.
+func (h *host) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.Running, []release.Reason, error) {
+	seen, err := h.Observe(ctx, d.Workload.Project)
+	if err != nil {
+		return nil, nil, err
+	}
+	running, differences := deploy.ReadBack(d.Workload, d.Images, seen, d.Recorded, nil)
+	return running, h.reasons(differences), nil
+}
+
+// Running implements pipeline.Deployer.
+func (h *host) Running(ctx context.Context, project string, images map[string]release.PlatformImage) ([]release.Running, []release.Reason, error) {
+	seen, err := h.Observe(ctx, project)
+	if err != nil {
+		return nil, nil, err
+	}
+	running, differences := deploy.Running(project, images, seen)
+	return running, h.reasons(differences), nil
+}
+
+func (h *host) reasons(list []deploy.Difference) []release.Reason {
+	var reasons []release.Reason
+	for _, d := range list {
+		reasons = append(reasons, release.Reason{
+			Rule:    "drift/" + d.Field,
+			Message: fmt.Sprintf("%s: %s: %s is %q, recorded %q", h.name, d.Service, d.Field, d.Running, d.Recorded),
+			Fix:     "find out who changed it, then deploy the recorded release again with --redeploy",
+		})
+	}
+	return reasons
+}
