@@ -1,0 +1,79 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// blob brings one blob to the destination.
+func (t *transfer) blob(ctx context.Context, d descriptor) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if d.Size == 0 && d.Digest != release.DigestOf(nil) {
+		return mismatch("empty blob", d.Digest, release.DigestOf(nil))
+	}
+	// Within one registry a mount tells as much as a question would, and does
+	// the work too.
+	if !t.mountable() || t.options.DryRun {
+		there, err := t.dst.has(ctx, d)
+		if err != nil {
+			return err
+		}
+		if there {
+			t.count(func(r *CopyResult) { r.Present++ })
+			return nil
+		}
+	}
+	if d.foreign() {
+		if held, err := t.src.has(ctx, d); err != nil || !held {
+			t.count(func(r *CopyResult) { r.Foreign++ })
+			return err
+		}
+	}
+	if t.options.DryRun {
+		t.count(func(r *CopyResult) { t.streamed(r, d, t.mountable()) })
+		return nil
+	}
+	mounted, err := t.dst.write(ctx, d, t.src, func() *verified {
+		return newVerified(ctx, t.src, d, t.client.limits, progress(t.step, d))
+	})
+	if isNotFound(err) {
+		err = release.Unavailable("the source is incomplete: push the image there again", "%s: blob %s: %w", t.src.name(), d.Digest, errors.New("the manifest names it and it is not there"))
+	}
+	if err != nil {
+		return err
+	}
+	t.count(func(r *CopyResult) { t.streamed(r, d, mounted) })
+	return nil
+}
+
+func (t *transfer) streamed(r *CopyResult, d descriptor, mounted bool) {
+	if mounted {
+		r.Mounted++
+		return
+	}
+	r.Blobs++
+	r.Bytes += d.Size
+}
+
+func (t *transfer) mountable() bool {
+	src, ok := t.src.(*remote)
+	dst, same := t.dst.(*remote)
+	return ok && same && src.repo.host == dst.repo.host
+}
+
+// progress reports a blob's bytes, a few times a second at most.
+func progress(step *event.Step, d descriptor) func(int64) {
+	var last time.Time
+	return func(done int64) {
+		if now := time.Now(); done == d.Size || now.Sub(last) > 100*time.Millisecond {
+			last = now
+			step.Bytes(d.Digest.Short(), done, d.Size)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Resolve reads a reference, once: "host/path:tag", "host/path@sha256:…", or
+// both, in which case the digest decides. It is the only place that reads a
+// tag. The bytes behind the reference exist and are hashed here; for a tag they
+// must also be what the registry says that they are, asked twice.
+//
+// Errors: KindUsage for a malformed reference; ErrNotFound in the chain for an
+// absent one; KindDenied when the registry contradicts itself or serves
+// something ambiguous; KindUnavailable when it does not answer.
+func (c *Client) Resolve(ctx context.Context, reference string) (release.Subject, error) {
+	s, err := c.resolve(ctx, reference)
+	return s, wrap(ctx, "resolving reference", clip(reference), err)
+}
+
+func (c *Client) resolve(ctx context.Context, text string) (release.Subject, error) {
+	ref, err := parseReference(text)
+	if err != nil {
+		return release.Subject{}, err
+	}
+	s := c.reading(ref.repository)
+	if !ref.digest.IsZero() {
+		a, d, err := s.fetchManifest(ctx, ref.digest.String())
+		if err != nil {
+			return release.Subject{}, err
+		}
+		m, err := parse(a.header.Get("Content-Type"), a.body, c.limits)
+		if err != nil {
+			return release.Subject{}, err
+		}
+		subject := release.Subject{Repository: s.name(), Digest: d}
+		c.cache.put(subject, m)
+		return subject, nil
+	}
+	m, err := c.agree(ctx, s, ref.tag)
+	if err != nil {
+		return release.Subject{}, err
+	}
+	return release.Subject{Repository: s.name(), Digest: m.digest}, nil
+}
+
+// agree reads a tag with GET and, at the same time, asks for it with HEAD: a
+// registry that answers the two differently is not to be relied on.
+func (c *Client) agree(ctx context.Context, s *remote, tag string) (manifest, error) {
+	var m manifest
+	var claimed string
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		m, err = s.manifest(gctx, tag)
+		return err
+	})
+	g.Go(func() (err error) {
+		claimed, err = s.claimed(gctx, tag)
+		if isNotFound(err) { // for GET to judge
+			return nil
+		}
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return manifest{}, err
+	}
+	if claimed != "" && claimed != m.digest.String() {
+		return manifest{}, contradiction(s.name()+":"+tag, printable(claimed, 100), m.digest)
+	}
+	return m, nil
+}
+
+// Manifest gives a subject's manifest or index: its media type and its bytes,
+// which have the subject's digest and can be read in one way only.
+func (c *Client) Manifest(ctx context.Context, s release.Subject) (mediaType string, raw []byte, err error) {
+	m, err := c.subject(ctx, s)
+	if err != nil {
+		return "", nil, wrap(ctx, "reading manifest", s.String(), err)
+	}
+	return m.mediaType, slices.Clone(m.raw), nil
+}
+
+func (c *Client) subject(ctx context.Context, s release.Subject) (manifest, error) {
+	repo, err := subjectRepository(s)
+	if err != nil {
+		return manifest{}, err
+	}
+	return c.reading(repo).manifest(ctx, s.Digest.String())
+}
+
+// Blob reads a small blob of a repository whole: at most max bytes, which have
+// the digest. A longer one is a denial.
+func (c *Client) Blob(ctx context.Context, repository string, d release.Digest, max int64) ([]byte, error) {
+	repo, err := parseRepository(repository)
+	if err != nil {
+		return nil, wrap(ctx, "reading blob", d.String(), err)
+	}
+	s := c.reading(repo)
+	r := s.request(http.MethodGet, http.StatusOK)
+	r.url = c.api(repo, "blobs", d.String())
+	a, err := c.fetch(ctx, r, max)
+	if err == nil {
+		if got := release.DigestOf(a.body); got != d {
+			err = mismatch("blob in "+repository, d, got)
+		}
+	}
+	if err != nil {
+		return nil, wrap(ctx, "reading blob", repository+"@"+d.String(), err)
+	}
+	return a.body, nil
+}
+
+// readBlob reads the blob of a descriptor from any store.
+func (c *Client) readBlob(ctx context.Context, s store, d descriptor, most int64) ([]byte, error) {
+	if d.Size > most {
+		return nil, release.Denied("nothing legitimate is that large", "%s: blob %s of %d bytes, at most %d are read", s.name(), d.Digest, d.Size, most)
+	}
+	v := newVerified(ctx, s, d, c.limits, nil)
+	defer v.Close()
+	raw, err := io.ReadAll(v)
+	if err != nil {
+		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	return raw, nil
+}
+
+// Tags lists a repository's tags. What they point to is read by Resolve only.
+func (c *Client) Tags(ctx context.Context, repository string) ([]string, error) {
+	list, err := c.tags(ctx, repository)
+	return list, wrap(ctx, "listing tags of", repository, err)
+}
+
+func (c *Client) tags(ctx context.Context, repository string) ([]string, error) {
+	repo, err := parseRepository(repository)
+	if err != nil {
+		return nil, err
+	}
+	s := c.reading(repo)
+	var list []string
+	next := c.api(repo, "tags", "list")
+	for page := 1; next != nil; page++ {
+		r := s.request(http.MethodGet, http.StatusOK)
+		r.url = next
+		a, err := c.fetch(ctx, r, c.limits.Manifest)
+		if err != nil {
+			return nil, err
+		}
+		var body struct {
+			Tags []string `json:"tags"`
+		}
+		if err := json.Unmarshal(a.body, &body); err != nil {
+			return nil, release.Unavailable("look at what the registry answers", "%s: list of tags: %w", repository, err)
+		}
+		list = append(list, body.Tags...)
+		if len(list) > c.limits.Tags || page == c.limits.Pages {
+			return nil, release.Denied("clear old tags away", "%s: more than %d tags or %d pages of them", repository, c.limits.Tags, c.limits.Pages)
+		}
+		if next, err = s.nextPage(next, a.header); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}

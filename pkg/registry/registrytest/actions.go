@@ -1,0 +1,105 @@
+package registrytest
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// Answer answers with these bytes and headers ("Key", "value", …).
+func Answer(status int, body []byte, headers ...string) Action {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		for i := 0; i+1 < len(headers); i += 2 {
+			w.Header().Set(headers[i], headers[i+1])
+		}
+		if w.Header().Get("Content-Length") == "" {
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		}
+		w.WriteHeader(status)
+		_, _ = w.Write(body)
+	}
+}
+
+// Change lets the backend answer and changes its answer.
+func Change(f func(header http.Header, body []byte) []byte) Action {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		seen := httptest.NewRecorder()
+		next.ServeHTTP(seen, r)
+		body := f(seen.Header(), seen.Body.Bytes())
+		for key, values := range seen.Header() {
+			w.Header()[key] = values
+		}
+		if r.Method != http.MethodHead && w.Header().Get("Content-Length") != "" {
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		}
+		w.WriteHeader(seen.Code)
+		_, _ = w.Write(body)
+	}
+}
+
+// Cut lets the backend answer, announces its length, and breaks off after n
+// bytes of what is to be sent.
+func Cut(n int) Action {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		seen := httptest.NewRecorder()
+		next.ServeHTTP(seen, r)
+		for key, values := range seen.Header() {
+			w.Header()[key] = values
+		}
+		body := seen.Body.Bytes()
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		w.WriteHeader(seen.Code)
+		_, _ = w.Write(body[:min(n, len(body))])
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// Drip lets the backend answer and sends its body a byte at a time.
+func Drip(pause time.Duration) Action {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		seen := httptest.NewRecorder()
+		next.ServeHTTP(seen, r)
+		for key, values := range seen.Header() {
+			w.Header()[key] = values
+		}
+		w.Header().Set("Content-Length", strconv.Itoa(seen.Body.Len()))
+		w.WriteHeader(seen.Code)
+		for _, b := range seen.Body.Bytes() {
+			if _, err := w.Write([]byte{b}); err != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	}
+}
+
+// Hang answers nothing until the client gives up.
+func Hang() Action {
+	return func(_ http.ResponseWriter, r *http.Request, _ http.Handler) { <-r.Context().Done() }
+}
+
+// Statuses answers with one status after the other, then as the backend does.
+// headers go along with each status.
+func Statuses(codes []int, headers ...string) Action {
+	var n atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		i := int(n.Add(1)) - 1
+		if i >= len(codes) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		Answer(codes[i], nil, headers...)(w, r, next)
+	}
+}
+
+// Swallow says that a write went well and does nothing.
+func Swallow() Action {
+	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusCreated) }
+}

@@ -1,0 +1,327 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// request is one call of the distribution API.
+type request struct {
+	method string
+	repo   repository // whose registry it is; credentials go to its endpoint only
+	url    *url.URL
+	accept []string
+	header http.Header
+	// body opens the request's body anew for each attempt; nil is none.
+	body func() (io.ReadCloser, error)
+	size int64 // of the body
+	// scopes are what a token must allow: "repository:path:pull".
+	scopes []string
+	// expect lists the statuses that are no error.
+	expect []int
+}
+
+// answer is a small answer, read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// api is the URL of a path under the repository.
+func (c *Client) api(r repository, elem ...string) *url.URL {
+	return &url.URL{
+		Scheme: c.scheme(r.endpoint()),
+		Host:   r.endpoint(),
+		Path:   "/v2/" + r.path + "/" + strings.Join(elem, "/"),
+	}
+}
+
+func (c *Client) scheme(host string) string {
+	if c.plainHTTP(host) {
+		return "http"
+	}
+	return "https"
+}
+
+// fetch makes a request whose answer is small: it is read up to most bytes,
+// within Limits.Small, and tried again where that may help. A longer answer is
+// a denial.
+func (c *Client) fetch(ctx context.Context, r *request, most int64) (answer, error) {
+	var a answer
+	err := c.retry(ctx, r.repo.host, func() (err error) {
+		a, err = c.fetchOnce(ctx, r, most)
+		return err
+	})
+	return a, final(r.repo.host, err)
+}
+
+// fetchOnce is one attempt of fetch.
+func (c *Client) fetchOnce(ctx context.Context, r *request, most int64) (answer, error) {
+	small, cancel := context.WithTimeoutCause(ctx, c.limits.Small, errSlow)
+	defer cancel()
+	resp, err := c.open(ctx, small, r)
+	if err != nil {
+		return answer{}, err
+	}
+	defer resp.Body.Close()
+	a := answer{status: resp.StatusCode, header: resp.Header}
+	if r.method == http.MethodHead {
+		return a, nil
+	}
+	if resp.ContentLength > most {
+		return answer{}, tooLarge(r.url, resp.ContentLength, most)
+	}
+	a.body, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err != nil {
+		return answer{}, c.classify(ctx, small, r.repo.host, err)
+	}
+	if int64(len(a.body)) > most {
+		return answer{}, tooLarge(r.url, -1, most)
+	}
+	return a, nil
+}
+
+func bytesBody(b []byte) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
+}
+
+func tooLarge(u *url.URL, size, most int64) error {
+	length := "more"
+	if size >= 0 {
+		length = fmt.Sprint(size)
+	}
+	return release.Denied("nothing legitimate is that large; look at what the registry serves", "%s: %s bytes, at most %d are read", u.Path, length, most)
+}
+
+// final gives a bare status error, which retry passes on, its kind.
+func final(host string, err error) error {
+	var status *statusError
+	var fault *release.Fault
+	if errors.As(err, &status) && !errors.As(err, &fault) {
+		return status.fault(host)
+	}
+	return err
+}
+
+// open makes one attempt. The answer's body is watched, and closing it ends the
+// attempt. caller is the context whose end is the caller's doing; ctx may end
+// earlier.
+func (c *Client) open(caller, ctx context.Context, r *request) (*http.Response, error) {
+	attempt, cancel := context.WithCancelCause(ctx)
+	w := newWatch(cancel, &c.limits)
+	w.arm(c.limits.Header, errSilent)
+	resp, err := c.authorized(attempt, r, w)
+	w.stop()
+	if err != nil {
+		err = c.classify(caller, attempt, r.repo.host, err)
+		cancel(nil)
+		return nil, err
+	}
+	resp.Body = &receiving{body: resp.Body, ctx: attempt, cancel: cancel, limits: &c.limits}
+	if slices.Contains(r.expect, resp.StatusCode) {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, retryable(readStatus(r, resp), resp.Header)
+}
+
+// readStatus reads the registry's explanation of a status, within bounds.
+func readStatus(r *request, resp *http.Response) *statusError {
+	e := &statusError{method: r.method, url: r.url.Host + r.url.Path, status: resp.StatusCode}
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 8*kib))
+	var body struct {
+		Errors []struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	if json.Unmarshal(raw, &body) == nil {
+		var words []string
+		for _, e := range body.Errors {
+			words = append(words, e.Code+" "+e.Message)
+		}
+		e.message = printable(strings.Join(words, "; "), 300)
+	}
+	return e
+}
+
+// authorized sends a request with what authorization the registry is known to
+// want, and once more when it asks for another.
+func (c *Client) authorized(ctx context.Context, r *request, w *watch) (*http.Response, error) {
+	s := c.session(r.repo.endpoint())
+	for first := true; ; first = false {
+		authorization, err := s.authorization(ctx, r.repo, r.scopes)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := c.follow(ctx, r, authorization, w)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != http.StatusUnauthorized || !first || resp.Request.URL.Host != r.repo.endpoint() {
+			return resp, nil
+		}
+		again := s.challenged(resp.Header.Values("WWW-Authenticate"), authorization, r.scopes)
+		if !again {
+			return resp, nil
+		}
+		drain(resp)
+		w.arm(c.limits.Header, errSilent)
+	}
+}
+
+// mostHops bounds a chain of redirects.
+const mostHops = 5
+
+// follow sends a request and follows the redirects of reads. Authorization goes
+// to the registry's own endpoint only, whatever a redirect or an upload
+// location says.
+func (c *Client) follow(ctx context.Context, r *request, authorization string, w *watch) (*http.Response, error) {
+	registry := c.scheme(r.repo.endpoint()) + "://" + r.repo.endpoint()
+	for u, hop := r.url, 0; ; hop++ {
+		if err := c.allowHop(r.repo.endpoint(), u); err != nil {
+			return nil, err
+		}
+		req, err := newRequest(ctx, r, u, w)
+		if err != nil {
+			return nil, err
+		}
+		req.Header.Set("User-Agent", c.agent)
+		if authorization != "" && u.Scheme+"://"+u.Host == registry {
+			req.Header.Set("Authorization", authorization)
+		}
+		count(ctx)
+		resp, err := c.transport.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		resp.Request = req
+		location := resp.Header.Get("Location")
+		if !redirects(resp.StatusCode) || location == "" {
+			return resp, nil
+		}
+		drain(resp)
+		if r.method != http.MethodGet && r.method != http.MethodHead {
+			return nil, release.Denied("a registry has no reason to send a write elsewhere", "registry %s redirects %s %s", r.repo.host, r.method, u.Path)
+		}
+		if hop == mostHops {
+			return nil, release.Unavailable("", "registry %s: more than %d redirects", r.repo.host, mostHops)
+		}
+		if u, err = u.Parse(location); err != nil {
+			return nil, release.Unavailable("", "registry %s redirects to a malformed address", r.repo.host)
+		}
+	}
+}
+
+func newRequest(ctx context.Context, r *request, u *url.URL, w *watch) (*http.Request, error) {
+	var body io.ReadCloser
+	if r.body != nil && r.size > 0 {
+		opened, err := r.body()
+		if err != nil {
+			return nil, err
+		}
+		body = sending{opened, w}
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, u.String(), nil)
+	if err != nil {
+		if body != nil {
+			body.Close()
+		}
+		return nil, err
+	}
+	if body != nil {
+		req.Body, req.ContentLength = body, r.size
+	}
+	for key, values := range r.header {
+		req.Header[key] = values
+	}
+	if len(r.accept) > 0 {
+		req.Header.Set("Accept", strings.Join(r.accept, ", "))
+	}
+	return req, nil
+}
+
+func redirects(status int) bool {
+	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
+// allowHop refuses addresses to which a registry must not send us: without TLS
+// where we would not go ourselves, and into this machine or its network from a
+// registry that is outside of it. Names that resolve to such addresses are the
+// network's to guard.
+func (c *Client) allowHop(origin string, u *url.URL) error {
+	if u.Host == origin && u.Scheme == c.scheme(origin) && u.User == nil {
+		return nil
+	}
+	refuse := func(why string) error {
+		return release.Denied("if this is how the registry is meant to work, name the other host directly",
+			"registry %s sends us to %s://%s: %s", origin, printable(u.Scheme, 20), printable(u.Host, 100), why)
+	}
+	switch {
+	case u.Scheme != "https" && u.Scheme != "http":
+		return refuse("not an HTTP address")
+	case u.User != nil:
+		return refuse("with credentials in the address")
+	case u.Scheme == "http" && (c.scheme(u.Host) != "http" || c.scheme(origin) != "http"):
+		return refuse("without TLS")
+	case Loopback(u.Host) && !Loopback(origin):
+		return refuse("this machine")
+	}
+	ip := net.ParseIP(hostname(u.Host))
+	switch {
+	case ip == nil:
+		return nil
+	case ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified():
+		return refuse("an address of no registry")
+	case ip.IsPrivate() && !private(origin):
+		return refuse("a private address")
+	}
+	return nil
+}
+
+// private reports whether a host is one of this machine or its network by its
+// number.
+func private(host string) bool {
+	ip := net.ParseIP(hostname(host))
+	return Loopback(host) || ip != nil && ip.IsPrivate()
+}
+
+// drain lets a connection be used again, unless that costs much.
+func drain(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 8*kib)
+	resp.Body.Close()
+}
+
+type tallyKey struct{}
+
+// tally counts what a call cost.
+type tally struct{ requests atomic.Int64 }
+
+// withTally gives a context whose requests are counted.
+func withTally(ctx context.Context) (context.Context, *tally) {
+	t := &tally{}
+	return context.WithValue(ctx, tallyKey{}, t), t
+}
+
+func count(ctx context.Context) {
+	if t, ok := ctx.Value(tallyKey{}).(*tally); ok {
+		t.requests.Add(1)
+	}
+}
