@@ -151,6 +151,7 @@ func effectsOf(t *testing.T, c change) int {
 // Killed at any effect, before or after it was done, Undo brings back fully the
 // old and Finish fully the new.
 func TestKilledAnywhere(t *testing.T) {
+	t.Parallel()
 	for _, c := range changes {
 		n := effectsOf(t, c)
 		for at := 1; at <= n; at++ {
@@ -215,6 +216,7 @@ func finish(t *testing.T, name string, s *scene) {
 // Undo and Finish are killed, too; they can be called again, and the other one
 // can be called instead.
 func TestKilledAgain(t *testing.T) {
+	t.Parallel()
 	c := changes[2]
 	n := effectsOf(t, c)
 	type resume struct {
@@ -269,14 +271,15 @@ func TestAttemptsOfTwoLedgersAreTold(t *testing.T) {
 // The wait is driven by events: a container that becomes healthy is noticed at
 // once, not at the next look.
 func TestHealthIsNoticedAtOnce(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
-	w.fake.HealthDelay = 700 * time.Millisecond
+	w.fake.HealthDelay = 350 * time.Millisecond
 	work := w.stack("1")
 	work.Services = work.Services[:1]
 	began := time.Now()
 	w.mustDeploy(w.job(work, 1))
-	if took := time.Since(began); took > 850*time.Millisecond {
-		t.Errorf("healthy after 700 ms, noticed after %s", took)
+	if took := time.Since(began); took > 580*time.Millisecond {
+		t.Errorf("healthy after 350 ms, noticed after %s", took)
 	}
 }
 
