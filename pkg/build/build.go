@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
+
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -150,9 +152,26 @@ func newJob(service string, o Options) (*job, error) {
 	if j.o.Insecure == nil {
 		j.o.Insecure = loopback
 	}
-	j.o.Platforms = slices.Clone(o.Platforms)
+	if j.o.Platforms, err = normalPlatforms(o.Platforms); err != nil {
+		return nil, err
+	}
 	j.describe(stage)
 	return j, nil
+}
+
+// normalPlatforms gives each platform its usual name, once.
+func normalPlatforms(given []string) ([]string, error) {
+	var list []string
+	for _, name := range given {
+		p, err := platforms.Parse(name)
+		if err != nil {
+			return nil, release.Faultf(release.KindConfig, "write build.platforms as os/arch, for example linux/amd64", "platform %q: %w", name, err)
+		}
+		if normal := platforms.Format(platforms.Normalize(p)); !slices.Contains(list, normal) {
+			list = append(list, normal)
+		}
+	}
+	return list, nil
 }
 
 // checkArgs refuses arguments that would make BuildKit wrap the manifest, so

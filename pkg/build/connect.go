@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -48,7 +49,7 @@ func connect(ctx context.Context, address string) (Daemon, *client.Client, error
 	if address != "" {
 		addresses = []string{address}
 	}
-	var tried []error
+	var tried []string
 	for _, a := range addresses {
 		d, c, err := dial(ctx, a)
 		if err == nil {
@@ -57,9 +58,9 @@ func connect(ctx context.Context, address string) (Daemon, *client.Client, error
 		if ctx.Err() != nil {
 			return Daemon{}, nil, ctx.Err()
 		}
-		tried = append(tried, fmt.Errorf("%s: %w", a, err))
+		tried = append(tried, a+": "+dialMessage(err))
 	}
-	return Daemon{}, nil, &release.Fault{Kind: release.KindUnavailable, Op: "reaching BuildKit", Err: errors.Join(tried...),
+	return Daemon{}, nil, &release.Fault{Kind: release.KindUnavailable, Op: "reaching BuildKit", Err: errors.New(strings.Join(tried, "; ")),
 		Hint: "run scripts/setup (or make demo) to start a private buildkitd, or set BUILDKIT_HOST to a running one; " +
 			"`docker buildx create --driver docker-container --bootstrap` starts one at docker-container://buildx_buildkit_NAME0"}
 }
@@ -80,6 +81,16 @@ func dial(ctx context.Context, address string) (Daemon, *client.Client, error) {
 	}
 	d.Address = address
 	return d, c, nil
+}
+
+var dialing = regexp.MustCompile(`Error while dialing: (.*?)"?$`)
+
+// dialMessage drops what gRPC puts around the reason.
+func dialMessage(err error) string {
+	if m := dialing.FindStringSubmatch(err.Error()); m != nil {
+		return m[1]
+	}
+	return err.Error()
 }
 
 func describeDaemon(ctx context.Context, c *client.Client) (Daemon, error) {

@@ -133,8 +133,13 @@ func (d *dockerfile) expand(s string, env shell.EnvGetter) (string, bool) {
 		return s, true
 	}
 	result, err := shell.NewLex(d.escape).ProcessWordWithMatches(s, env)
-	if err != nil || len(result.Unmatched) > 0 || result.Result == "" {
+	if err != nil || result.Result == "" {
 		return "", false
+	}
+	for name := range result.Unmatched {
+		if !strings.Contains(s, "${"+name+":-") && !strings.Contains(s, "${"+name+"-") {
+			return "", false
+		}
 	}
 	return result.Result, true
 }

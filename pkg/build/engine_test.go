@@ -173,7 +173,20 @@ func image(t *testing.T, o build.Options) release.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { remove(got.Subject()) })
 	return got
+}
+
+// remove deletes an image from the registry, where that is allowed.
+func remove(s release.Subject) {
+	host, repository, _ := strings.Cut(s.Repository, "/")
+	request, err := http.NewRequest(http.MethodDelete, "http://"+host+"/v2/"+repository+"/manifests/"+s.Digest.String(), nil)
+	if err != nil {
+		return
+	}
+	if response, err := http.DefaultClient.Do(request); err == nil {
+		response.Body.Close()
+	}
 }
 
 // unique makes a step that no cache knows.
@@ -278,6 +291,10 @@ func TestUnchangedIsCached(t *testing.T) {
 	again := image(t, o)
 	if first.Cached || !again.Cached || first.Digest != again.Digest {
 		t.Errorf("first %v %s, again %v %s", first.Cached, first.Digest, again.Cached, again.Digest)
+	}
+	o.Epoch = o.Epoch.Add(time.Hour)
+	if next := image(t, o); !next.Cached {
+		t.Error("another commit's time alone makes the steps run again")
 	}
 	put(t, dir, "main.py", "print('HELLO')\n") // of the same size
 	if changed := image(t, o); changed.Cached || changed.Digest == first.Digest {
@@ -398,6 +415,7 @@ func TestFailures(t *testing.T) {
 			[]string{"reaching BuildKit", "absent.sock"}},
 		"attestation by argument": {"FROM scratch\n", func(o *build.Options) { o.Args = map[string]string{"BUILDKIT_ATTEST_PROVENANCE": "mode=max"} },
 			release.KindConfig, []string{"BUILDKIT_ATTEST_PROVENANCE"}},
+		"platform":       {"FROM scratch\n", func(o *build.Options) { o.Platforms = []string{"a/b/c/d"} }, release.KindConfig, []string{"a/b/c/d"}},
 		"unknown cache":  {"FROM scratch\n", func(o *build.Options) { o.Cache = []string{"gha"} }, release.KindConfig, []string{`unknown build cache "gha"`}},
 		"no such target": {"FROM scratch AS one\n", func(o *build.Options) { o.Target = "two" }, release.KindConfig, []string{`no stage "two"`}},
 		"no context": {"FROM scratch\n", func(o *build.Options) {
@@ -465,6 +483,106 @@ func TestCancelIsPrompt(t *testing.T) {
 	}
 }
 
+// A daemon that no longer answers must not keep a cancelled build waiting.
+func TestCancelWhenTheDaemonIsSilent(t *testing.T) {
+	b := needBench(t)
+	socket, ok := strings.CutPrefix(os.Getenv("BUILDKIT_HOST"), "unix://")
+	if !ok {
+		t.Skip("BUILDKIT_HOST is not a unix socket")
+	}
+	front := filepath.Join(t.TempDir(), "front.sock")
+	silence := relay(t, front, socket)
+	dir := t.TempDir()
+	put(t, dir, "Dockerfile", "FROM "+b.base+"\nRUN echo begun; sleep 5; echo "+unique(t)+"\n")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var cancelled time.Time
+	var once sync.Once
+	ctx = event.With(ctx, func(e event.Event) {
+		if e.Type == event.Log && e.Message == "begun" {
+			once.Do(func() { silence(); cancelled = time.Now(); cancel() })
+		}
+	})
+	o := b.options(dir, "build-test/silent")
+	o.Address = "unix://" + front
+	_, err := build.Image(ctx, "planner", o)
+	if release.KindOf(err) != release.KindInterrupted {
+		t.Fatalf("got %v", err)
+	}
+	if took := time.Since(cancelled); took > 3*time.Second {
+		t.Errorf("ended %v after it was cancelled", took)
+	}
+}
+
+// relay passes connections on until it is told to fall silent.
+func relay(t *testing.T, front, back string) (silence func()) {
+	t.Helper()
+	l, err := net.Listen("unix", front)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet, over := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { l.Close(); close(over) })
+	pass := func(from, to net.Conn) {
+		defer from.Close()
+		defer to.Close()
+		buffer := make([]byte, 32<<10)
+		for {
+			n, err := from.Read(buffer)
+			select {
+			case <-quiet:
+				<-over
+				return
+			default:
+			}
+			if err != nil {
+				return
+			}
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("unix", back)
+			if err != nil {
+				in.Close()
+				return
+			}
+			go pass(in, out)
+			go pass(out, in)
+		}
+	}()
+	return sync.OnceFunc(func() { close(quiet) })
+}
+
+// The convention for programs that put a time into what they make.
+func TestSourceDateEpoch(t *testing.T) {
+	b := needBench(t)
+	dir := t.TempDir()
+	put(t, dir, "Dockerfile", "FROM "+b.base+"\nARG SOURCE_DATE_EPOCH\nRUN echo epoch=$SOURCE_DATE_EPOCH # "+unique(t)+"\n")
+	var e events
+	got, err := build.Image(e.ctx(t.Context()), "planner", b.options(dir, "build-test/epoch"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove(got.Subject())
+	var output []string
+	for _, ev := range e.all() {
+		if ev.Type == event.Log && strings.Contains(ev.Name, "RUN") {
+			output = append(output, ev.Message)
+		}
+	}
+	if !slices.Equal(output, []string{"epoch=1700000000"}) {
+		t.Errorf("the step said %q", output)
+	}
+}
+
 // A registry on another loopback port that wants a password serves the base
 // and takes the image.
 func TestCredentials(t *testing.T) {
@@ -506,8 +624,9 @@ func TestCredentials(t *testing.T) {
 	o.Credentials = func(context.Context, string) (string, string, error) { return "robot", "wrong", nil }
 	put(t, dir, "mark", unique(t))
 	_, err := build.Image(t.Context(), "planner", o)
-	if release.KindOf(err) != release.KindUnavailable {
-		t.Errorf("wrong password: %v", err)
+	var f *release.Fault
+	if release.KindOf(err) != release.KindUnavailable || !errors.As(err, &f) || !strings.Contains(f.Hint, "docker login") {
+		t.Errorf("wrong password: %+v", err)
 	}
 }
 

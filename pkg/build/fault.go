@@ -34,10 +34,12 @@ func (j *job) fault(err error, t *tracker) *release.Fault {
 	case missingFile.MatchString(lower):
 		f.Kind = release.KindConfig
 		f.Hint = "the build context has no such file, or .dockerignore leaves it out"
+	case unauthorised.MatchString(lower):
+		f.Hint = "log in to the registry (`docker login`) with an account that may read the base images and push to " + j.host
 	case strings.Contains(lower, "failed to resolve source metadata"), strings.Contains(lower, "pull access denied"):
 		f.Hint = "check that the image in this line exists and that the registry answers and lets you read; `promote pin --map` takes it from another registry"
 	case strings.Contains(lower, "failed to push"), strings.Contains(lower, "exporting to image"):
-		f.Hint = fmt.Sprintf("check that %s answers and lets you push", j.host)
+		f.Hint = j.pushHint()
 	case f.File != "" && !stepFailed:
 		f.Kind = release.KindConfig
 		f.Hint = "correct this instruction"
@@ -48,6 +50,16 @@ func (j *job) fault(err error, t *tracker) *release.Fault {
 }
 
 var missingFile = regexp.MustCompile(`failed to (compute cache key|calculate checksum of ref).*not found`)
+
+var unauthorised = regexp.MustCompile(`\b(401|403) |unauthorized|authentication required|missing username or secret|insufficient_scope`)
+
+func (j *job) pushHint() string {
+	hint := fmt.Sprintf("check that %s answers and lets you push", j.host)
+	if loopback(j.host) && !strings.HasPrefix(j.o.Address, "unix://") && j.o.Address != "" {
+		hint += "; a BuildKit elsewhere, or in a container, does not share this machine's loopback"
+	}
+	return hint
+}
 
 // place gives the line of the Dockerfile that an error is about.
 func (j *job) place(err error) (file string, line int) {

@@ -67,14 +67,10 @@ func (l *linter) add(rule string, line int, fix, format string, args ...any) {
 
 func (l *linter) pins() {
 	for _, u := range l.d.uses() {
-		w := splitWritten(u.text)
-		if w.digest == "" {
-			// An ARG may hold name@digest as a whole.
-			w = splitWritten(u.value)
-		}
-		if w.digest == "" {
+		digest := u.digest()
+		if digest == "" {
 			l.add(RuleUnpinnedBase, u.line, "run `promote pin`", "%s %s is not pinned to a digest", u.what, u.text)
-		} else if _, err := release.ParseDigest(w.digest); err != nil && !hasVariable(w.digest) {
+		} else if _, err := release.ParseDigest(digest); err != nil && !hasVariable(digest) {
 			l.add(RuleUnpinnedBase, u.line, "run `promote pin --update`", "%s %s: %v", u.what, u.text, err)
 		}
 	}

@@ -53,6 +53,9 @@ USER app
 	if got := lint(t, dirty, ""); !reflect.DeepEqual(got, want) {
 		t.Errorf("last: got %v", got)
 	}
+	if got := lint(t, "ARG D=@"+strings.Split(base, "@")[1]+"\nFROM python${D}\nHEALTHCHECK CMD true\nUSER 0\n", ""); !reflect.DeepEqual(got, []string{"4 dockerfile/root-user"}) {
+		t.Errorf("digest in a variable, user 0: got %v", got)
+	}
 	if got := lint(t, "FROM scratch\n", ""); !reflect.DeepEqual(got, []string{"1 dockerfile/root-user", "1 dockerfile/no-healthcheck"}) {
 		t.Errorf("scratch: got %v", got)
 	}

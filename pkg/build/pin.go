@@ -224,14 +224,14 @@ func (p *pinner) unpinned(f *pinFile, u use, fix, format string, args ...any) {
 }
 
 func (p *pinner) check(f *pinFile, u use) {
-	w := splitWritten(u.text)
+	w, digest := splitWritten(u.text), u.digest()
 	switch {
-	case w.digest == "" && u.cannot != "":
+	case digest == "" && u.cannot != "":
 		p.unpinned(f, u, handFix, "%s is not pinned: %s", u.what, u.cannot)
-	case w.digest == "":
+	case digest == "":
 		p.unpinned(f, u, "run `promote pin`", "%s is not pinned to a digest", u.what)
 	default:
-		if _, err := release.ParseDigest(w.digest); err != nil {
+		if _, err := release.ParseDigest(digest); err != nil {
 			p.unpinned(f, u, "run `promote pin --update`", "%s: %v", u.what, err)
 		} else if !hasVariable(w.repository+w.tag) && checkReference(u.text) != nil {
 			p.unpinned(f, u, handFix, "%s: %v", u.what, checkReference(u.text))
@@ -270,8 +270,11 @@ type target struct {
 // or nothing can be done, which is then in the result.
 func (p *pinner) next(f *pinFile, u use) (target, bool) {
 	now := splitWritten(u.text)
+	if now.digest == "" && u.digest() != "" {
+		u.cannot = "a variable holds its digest"
+	}
 	if u.cannot != "" {
-		if now.digest == "" {
+		if u.digest() == "" {
 			p.unpinned(f, u, handFix, "%s cannot be pinned in place: %s", u.what, u.cannot)
 		}
 		return target{}, false

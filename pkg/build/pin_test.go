@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -55,9 +56,9 @@ FROM --platform=$BUILDPLATFORM python AS python
 RUN echo FROM python
 FROM   ${PYTHON}   AS deps
 COPY --from=ghcr.io/astral-sh/uv:0.4 /uv /bin/uv
-RUN --mount=type=bind,from=busybox:1.36,target=/b \
-    # from=busybox:1.36 in a comment
-    --mount=type=cache,target=/c true
+RUN --mount=type=cache,from=busybox:1.36-musl,target=/c \
+    # --mount=type=bind,from=busybox:1.36,target=/comment
+    --mount=type=bind,from=busybox:1.36,target=/b true
 FROM $PYTHON
 COPY --from=deps /a /a
 COPY --from=0 /a /b
@@ -65,6 +66,8 @@ RUN --mount=from=deps,target=/d true
 from redis:${VERSION} as cache
 FROM \
   postgres:16
+FROM --platform=linux/amd64 amd64
+FROM alpine:${ALPINE:-3.20}
 FROM scratch
 `
 
@@ -82,7 +85,10 @@ func TestPinDockerfile(t *testing.T) {
 		{`"python:3.12-slim"`, `"` + pinned("python:3.12-slim", "python:3.12-slim") + `"`},
 		{"PLATFORM python AS", "PLATFORM " + pinned("python:latest", "python:latest") + " AS"},
 		{"uv:0.4 ", pinned("uv:0.4", "ghcr.io/astral-sh/uv:0.4") + " "},
-		{"from=busybox:1.36,", "from=" + pinned("busybox:1.36", "busybox:1.36") + ","},
+		{"from=busybox:1.36-musl,", "from=" + pinned("busybox:1.36-musl", "busybox:1.36-musl") + ","},
+		{"from=busybox:1.36,target=/b ", "from=" + pinned("busybox:1.36", "busybox:1.36") + ",target=/b "},
+		{"amd64 amd64\n", "amd64 " + pinned("amd64:latest", "amd64:latest") + "\n"},
+		{"alpine:${ALPINE:-3.20}\n", pinned("alpine:${ALPINE:-3.20}", "alpine:3.20") + "\n"},
 		{"redis:${VERSION} ", pinned("redis:${VERSION}", "redis:7") + " "},
 		{"  postgres:16\n", "  " + pinned("postgres:16", "postgres:16") + "\n"},
 	} {
@@ -98,7 +104,7 @@ func TestPinDockerfile(t *testing.T) {
 	for _, c := range result.Changes {
 		lines = append(lines, c.Line)
 	}
-	if want := []int{1, 5, 2, 8, 9, 16, 18}; !reflect.DeepEqual(lines, want) {
+	if want := []int{1, 5, 2, 8, 9, 11, 16, 18, 19, 20}; !reflect.DeepEqual(lines, want) {
 		t.Errorf("lines %v, want %v: %+v", lines, want, result.Changes)
 	}
 	if len(result.Unpinned) > 0 {
@@ -123,17 +129,20 @@ func TestPinDockerfile(t *testing.T) {
 func TestPinUpdate(t *testing.T) {
 	dir := t.TempDir()
 	old := "@" + release.DigestOf([]byte("old")).String()
-	put(t, dir, "Dockerfile", "FROM python:3"+old+"\nFROM redis"+old+"\n")
+	put(t, dir, "Dockerfile", "FROM python:3"+old+"\nFROM redis"+old+"\nFROM python:3\n")
 	var asked []string
 	result, err := build.Pin(t.Context(), build.PinOptions{Dir: dir, Mode: build.PinUpdate, Resolve: digests(&asked)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// A digest without a tag has nothing to follow.
-	if got, want := read(t, dir, "Dockerfile"), "FROM "+pinned("python:3", "python:3")+"\nFROM redis"+old+"\n"; got != want {
+	if got, want := read(t, dir, "Dockerfile"), "FROM "+pinned("python:3", "python:3")+"\nFROM redis"+old+"\nFROM "+pinned("python:3", "python:3")+"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if len(result.Changes) != 1 || result.Changes[0].From != "python:3"+old {
+	if !slices.Equal(asked, []string{"python:3"}) {
+		t.Errorf("asked %v", asked)
+	}
+	if len(result.Changes) != 2 || result.Changes[0].From != "python:3"+old {
 		t.Errorf("changes %+v", result.Changes)
 	}
 }
@@ -198,6 +207,27 @@ func TestPinMapsWhatIsPinned(t *testing.T) {
 	}
 	if got, want := read(t, dir, "Dockerfile"), "FROM "+pinned("mirror.example:5000/python:3", "mirror.example:5000/python:3")+"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A digest that a variable brings is a pin; a repository that one brings
+// cannot be mapped.
+func TestPinVariables(t *testing.T) {
+	dir := t.TempDir()
+	text := "ARG DIGEST=@" + release.DigestOf([]byte("x")).String() + "\nARG NAME=python\nFROM redis${DIGEST}\nFROM library/${NAME}:3\nFROM alpine:${A:-3}\n"
+	put(t, dir, "Dockerfile", text)
+	var asked []string
+	result, err := build.Pin(t.Context(), build.PinOptions{Dir: dir, Mode: build.PinWrite, Resolve: digests(&asked), Map: map[string]string{"python": "mirror.example/python", "alpine": "mirror.example/alpine"}})
+	want := strings.Replace(text, "alpine:${A:-3}", pinned("mirror.example/alpine:${A:-3}", "mirror.example/alpine:3"), 1)
+	if err != nil || read(t, dir, "Dockerfile") != want {
+		t.Errorf("got %v\n%s", err, read(t, dir, "Dockerfile"))
+	}
+	if len(result.Unpinned) != 1 || result.Unpinned[0].Line != 4 {
+		t.Errorf("unpinned: %+v", result.Unpinned)
+	}
+	check, err := build.Pin(t.Context(), build.PinOptions{Dir: dir, Mode: build.PinCheck})
+	if err != nil || len(check.Unpinned) != 1 || check.Unpinned[0].Line != 4 {
+		t.Errorf("check: %v %+v", err, check.Unpinned)
 	}
 }
 

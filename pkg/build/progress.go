@@ -108,7 +108,7 @@ func (t *tracker) started(v *client.Vertex) {
 			return
 		}
 		name := t.redact.text(clean([]byte(v.Name)))
-		known = &vertex{name: stepName(t.service, name), instruction: isInstruction(name),
+		known = &vertex{name: short(stepName(t.service, name)), instruction: isInstruction(name),
 			parts: map[string]bool{}, lines: map[int]*bytes.Buffer{}}
 		t.vertices[v.Digest] = known
 		t.order = append(t.order, known)
@@ -275,6 +275,15 @@ func stepName(service, name string) string {
 		return "[" + service + " " + m[1] + "] " + m[2]
 	}
 	return "[" + service + "] " + name
+}
+
+// short cuts a name that holds a whole script: every event repeats it.
+func short(name string) string {
+	const most = 200
+	if len(name) <= most {
+		return name
+	}
+	return strings.ToValidUTF8(name[:most], "") + "…"
 }
 
 // clean makes output of a build fit for a terminal: valid text on one line

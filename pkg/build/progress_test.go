@@ -130,6 +130,42 @@ func TestTrackerCached(t *testing.T) {
 	}
 }
 
+// A vertex that goes on after it looked in the cache is one step.
+func TestTrackerRestart(t *testing.T) {
+	var events []event.Event
+	tr := newTracker(event.With(t.Context(), func(e event.Event) { events = append(events, e) }), "ref", "planner", redactor{})
+	probed := vertexOf("[internal] load build context", false, "")
+	working := *probed
+	working.Completed = nil
+	now := time.Now()
+	tr.update(report(probed), now)
+	tr.update(report(&working), now.Add(10*time.Millisecond))
+	tr.settle(now.Add(time.Second))
+	if len(events) != 1 {
+		t.Fatalf("ended while it was working: %+v", events)
+	}
+	tr.update(report(probed), now.Add(2*time.Second))
+	tr.settle(now.Add(3 * time.Second))
+	if len(events) != 2 || events[1].Type != event.Done || !events[1].Time.Equal(now.Add(2*time.Second)) {
+		t.Errorf("got %+v", events)
+	}
+}
+
+func TestTrackerBoundsALine(t *testing.T) {
+	v := vertexOf("[2/2] RUN x", false, "")
+	v.Completed = nil
+	tr := newTracker(t.Context(), "ref", "planner", redactor{})
+	tr.update(report(v), time.Now())
+	for range 100 {
+		s := report()
+		s.Logs = []*client.VertexLog{{Vertex: v.Digest, Data: bytes.Repeat([]byte("x"), maxLine/4)}}
+		tr.update(s, time.Now())
+	}
+	if n := tr.vertices[v.Digest].lines[0].Len(); n > maxLine {
+		t.Errorf("%d bytes are kept of a line without an end", n)
+	}
+}
+
 func TestTrackerFailure(t *testing.T) {
 	failing := vertexOf("[2/2] RUN fetch", false, "process did not complete: hunter2hunter2")
 	begun := *failing

@@ -108,6 +108,34 @@ func TestProvenance(t *testing.T) {
 	}
 }
 
+func TestProvenanceIsTidied(t *testing.T) {
+	var p map[string]any
+	if err := json.Unmarshal(recorded(t).body, &p); err != nil {
+		t.Fatal(err)
+	}
+	definition := object(p, "buildDefinition")
+	steps := object(object(definition, "internalParameters"), "buildConfig")["llbDefinition"].([]any)
+	steps[0].(map[string]any)["resourceUsage"] = map[string]any{"samples": []any{1}}
+	deps := definition["resolvedDependencies"].([]any)
+	moved := map[string]any{"uri": "pkg:docker/moved@1?digest=sha256:" + strings.Repeat("b", 64), "digest": map[string]any{"sha256": strings.Repeat("c", 64)}}
+	definition["resolvedDependencies"] = append(deps, deps[0], moved)
+	changed, err := json.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, text := completed(t, testJob("linux/amd64"), map[string]raw{"linux/amd64": {release.PredicateProvenance, changed}})
+	list := got.BuildDefinition.ResolvedDependencies
+	if len(list) != 4 {
+		t.Fatalf("want each dependency once: %+v", list)
+	}
+	if last := list[3]; last.Annotations["pinned"] != false {
+		t.Errorf("a digest that is not the pinned one counts as pinned: %+v", last)
+	}
+	if strings.Contains(text, "resourceUsage") {
+		t.Error("samples of the machine's load are left")
+	}
+}
+
 func TestProvenanceHidesSecrets(t *testing.T) {
 	const leak = "ghp_012345678901234567890123456789012345"
 	source := base64.StdEncoding.EncodeToString([]byte("FROM x\nENV T=" + leak + "\nENV U=hunter2hunter2\n"))

@@ -25,6 +25,15 @@ type use struct {
 	cannot string
 }
 
+// digest gives the digest that a use is pinned to, "" for none. A variable may
+// bring it.
+func (u use) digest() string {
+	if d := splitWritten(u.text).digest; d != "" {
+		return d
+	}
+	return splitWritten(u.value).digest
+}
+
 // uses lists the images that a Dockerfile names, in order. Stages of the file
 // and scratch are none.
 func (d *dockerfile) uses() []use {
