@@ -51,12 +51,12 @@ engine_answers() {
 }
 
 # born prints when a process started, in the kernel's ticks: with the number it
-# names a process for good, as numbers are used again.
+# names a process for good, as numbers are used again. A zombie is nobody.
 born() {
   local stat fields
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   read -ra fields <<<"${stat##*) }" # the name before it may hold anything
-  printf '%s' "${fields[19]}"
+  [ "${fields[0]}" != Z ] && printf '%s' "${fields[19]}"
 }
 
 # alive reports whether the process that a file of start_daemon names runs.
@@ -87,6 +87,26 @@ patience() {
     sleep 0.2
   done
   return 1
+}
+
+# start_engine starts an engine that shares nothing with another one: not its
+# containers, its configuration, its containerd or the host's packet filter.
+start_engine() {
+  say "starting a private engine: $docker_socket"
+  # What a killed one noted is stale; to it a zombie that nobody reaps is alive.
+  local note
+  for note in "$run/docker.pid" "$run/docker/containerd/containerd.pid"; do
+    [ ! -e "$note" ] || born "$(cat "$note")" >/dev/null || as_root rm -f "$note"
+  done
+  printf '{}\n' | as_root tee "$state/docker.json" >/dev/null
+  start_daemon docker dockerd \
+    --host "unix://$docker_socket" --group "$(id -g)" \
+    --data-root "$state/docker" --exec-root "$run/docker" --pidfile "$run/docker.pid" \
+    --config-file "$state/docker.json" \
+    --containerd-namespace promote --containerd-plugins-namespace promote-plugins \
+    --bridge none --default-address-pool base=10.213.0.0/16,size=24 \
+    --iptables=false --ip6tables=false --ip-forward=false
+  patience engine_answers "unix://$docker_socket"
 }
 
 # compile OUTPUT PACKAGE... builds a Go binary and keeps talking: the first
