@@ -322,6 +322,7 @@ func TestServicesShareStages(t *testing.T) {
 				t.Error(err)
 				return
 			}
+			remove(got.Subject())
 			layers[i] = m.Layers[len(m.Layers)-2].Digest
 		})
 	}
@@ -641,9 +642,11 @@ func TestRegistryCache(t *testing.T) {
 	if with, without := image(t, o), image(t, plain); with.Digest != without.Digest {
 		t.Errorf("exporting the cache changed the digest: %s, %s", with.Digest, without.Digest)
 	}
-	if _, _, err := manifest(b.registry, "build-test/buildcache", "buildcache"); err != nil {
-		t.Errorf("no cache was written: %v", err)
+	_, digest, err := manifest(b.registry, "build-test/buildcache", "buildcache")
+	if err != nil {
+		t.Fatalf("no cache was written: %v", err)
 	}
+	remove(release.Subject{Repository: o.Repository, Digest: digest})
 }
 
 func TestEventsOfARealBuild(t *testing.T) {
@@ -652,9 +655,11 @@ func TestEventsOfARealBuild(t *testing.T) {
 	b.agent(t, dir, unique(t))
 	put(t, dir, "blob", strings.Repeat("x", 3<<20)+unique(t))
 	var e events
-	if _, err := build.Image(e.ctx(t.Context()), "planner", b.options(dir, "build-test/events")); err != nil {
+	got, err := build.Image(e.ctx(t.Context()), "planner", b.options(dir, "build-test/events"))
+	if err != nil {
 		t.Fatal(err)
 	}
+	remove(got.Subject())
 	open, seen := map[string]bool{}, map[string]bool{}
 	var moved int64
 	for _, ev := range e.all() {
