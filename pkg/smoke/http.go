@@ -1,0 +1,118 @@
+package smoke
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// mostAnswer is how much of an answer's body is read.
+const mostAnswer = 1 << 20
+
+// client makes requests to the services under test and to nothing else: no
+// proxy, no redirects, no cookies.
+func newClient(connections int) *http.Client {
+	return &http.Client{
+		Timeout: checkTimeout,
+		Transport: &http.Transport{
+			MaxIdleConnsPerHost:    connections,
+			MaxConnsPerHost:        connections,
+			MaxResponseHeaderBytes: 64 << 10,
+			ResponseHeaderTimeout:  checkTimeout,
+			IdleConnTimeout:        checkTimeout,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// address is where a service's port can be reached from here: as published on
+// loopback, else at the container's own address.
+func (r *run) address(ctx context.Context, service string, port int) (string, error) {
+	c, err := r.Engine.Inspect(ctx, r.monitor.id(service))
+	if err != nil {
+		return "", err
+	}
+	for _, p := range c.Ports {
+		if int(p.Target) == port && p.Published != "" && p.Protocol != "udp" {
+			host := p.HostIP
+			if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+				host = "127.0.0.1"
+			}
+			return net.JoinHostPort(host, p.Published), nil
+		}
+	}
+	for _, network := range slices.Sorted(maps.Keys(c.Networks)) {
+		if ip := c.Networks[network]; ip != "" {
+			return net.JoinHostPort(ip, strconv.Itoa(port)), nil
+		}
+	}
+	return "", fmt.Errorf("port %d of %s is not reachable: the container is %s", port, service, c.State)
+}
+
+// request makes one request and reports what is wrong with the answer.
+func request(ctx context.Context, client *http.Client, address string, h HTTP) error {
+	method, path := h.Method, h.Path
+	if method == "" {
+		method = http.MethodGet
+	}
+	if path == "" {
+		path = "/"
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, strings.NewReader(h.Body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "promote-smoke")
+	if h.Body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return withoutAddress(err, address)
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
+	switch {
+	case h.Status != 0 && resp.StatusCode != h.Status:
+		return fmt.Errorf("%s %s answered %d, want %d: %s", method, path, resp.StatusCode, h.Status, oneLine(string(body)))
+	case h.Status == 0 && resp.StatusCode >= 400:
+		return fmt.Errorf("%s %s answered %d: %s", method, path, resp.StatusCode, oneLine(string(body)))
+	}
+	return nil
+}
+
+// withoutAddress takes the address of this run out of an error, so that the
+// same failure reads the same in every run.
+func withoutAddress(err error, address string) error {
+	return fmt.Errorf("%s", strings.ReplaceAll(strings.ReplaceAll(err.Error(), "http://"+address, ""), address, "the service"))
+}
+
+// dial opens and closes a connection.
+func (r *run) dial(ctx context.Context, service string, port int) error {
+	address, err := r.address(ctx, service, port)
+	if err != nil {
+		return err
+	}
+	d := net.Dialer{Timeout: 3 * time.Second}
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return withoutAddress(err, address)
+	}
+	return conn.Close()
+}
+
+func (r *run) http(ctx context.Context, service string, h HTTP) error {
+	s, _ := r.workload.Service(service)
+	address, err := r.address(ctx, service, portOf(s, h.Port))
+	if err != nil {
+		return err
+	}
+	return request(ctx, r.client, address, h)
+}

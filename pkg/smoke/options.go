@@ -1,0 +1,252 @@
+package smoke
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Watcher tells what the engine runs.
+type Watcher interface {
+	// Observe reports a project's containers, stopped ones too.
+	Observe(ctx context.Context, project string) (release.Observed, error)
+	// Inspect reports one container by id.
+	Inspect(ctx context.Context, id string) (release.Container, error)
+	// Events subscribes to a project's containers until ctx ends. Nothing that
+	// happens after it returned is missed; the channel closes early when the
+	// connection does.
+	Events(ctx context.Context, project string) (<-chan release.ContainerEvent, error)
+}
+
+// Sampler measures containers and reads what they say.
+type Sampler interface {
+	Usage(ctx context.Context, id string) (release.Usage, error)
+	Logs(ctx context.Context, id string, lines int) ([]byte, error)
+}
+
+// Hand acts on containers.
+type Hand interface {
+	// Exec runs a command and gives its exit code and output, stdout and stderr.
+	Exec(ctx context.Context, id string, cmd []string) (exit int, output []byte, err error)
+	// Stop sends the stop signal and kills after grace; 0 is the container's own.
+	Stop(ctx context.Context, id string, grace time.Duration) error
+	Restart(ctx context.Context, id string, grace time.Duration) error
+}
+
+// Engine is what a run needs of the engine it runs on. Its ports and container
+// addresses must be reachable from here.
+type Engine interface {
+	Watcher
+	Sampler
+	Hand
+}
+
+// Runner runs workloads; it is the way that deployments use, too.
+type Runner interface {
+	// Up starts a workload and returns when all services are well, or with the
+	// first that is not. What it made stays.
+	Up(ctx context.Context, w release.Workload) error
+	// Recreate replaces one service's container and returns when it is well.
+	Recreate(ctx context.Context, w release.Workload, service string) error
+	// Down removes a project's containers, networks and volumes. What is not
+	// there is no error.
+	Down(ctx context.Context, project string) error
+}
+
+// Options says what to run, and what to look at.
+type Options struct {
+	// Release is the digest of the release under test; zero if there is none.
+	Release release.Digest
+	// Workload is the resolved smoke model. Run changes its names, see isolate.
+	Workload release.Workload
+	// Configuration names what was run by digest, for the predicate: the smoke
+	// model, the images.
+	Configuration map[string]release.Digest
+	Engine        Engine
+	Runner        Runner
+	Checks        []Check
+	Memory        MemoryTest
+	// Timeout bounds the start and each check together with what it needs; 0 is
+	// two minutes.
+	Timeout time.Duration
+	// Interval is between two samples of a service's memory; 0 is 400 ms.
+	Interval time.Duration
+
+	window time.Duration // what a slope is told from at least; 0 is minWindow
+}
+
+// The ways in which state must survive.
+const (
+	Restart  = "restart"  // the container is stopped and started again
+	Recreate = "recreate" // the container is replaced, as a deployment does
+)
+
+// Check is one thing to ask of a running service. Exactly one of HTTP, Exec,
+// TCP and Log is set. It is asked until it answers as wanted or its time is
+// over.
+type Check struct {
+	Name    string // letters, digits, - _ and .
+	Service string
+	HTTP    *HTTP
+	Exec    []string // exit code 0 is wanted
+	TCP     int      // a port that must take connections
+	Log     string   // a regular expression that a line of the log must match
+	// Survives is empty, Restart or Recreate: the check is made, then that is
+	// done to the service, then the check is made again. For Exec the output
+	// must be the same both times.
+	Survives string
+	Timeout  time.Duration // 0 is ten seconds
+}
+
+// HTTP is a request and the answer that is wanted.
+type HTTP struct {
+	Path   string // with its query; "" is "/"
+	Method string // "" is GET
+	Status int    // 0 is any below 400
+	// Port in the container; 0 is the first that the service publishes or exposes.
+	Port int
+	Body string
+}
+
+// MemoryTest says how to look for too much memory, and for leaks.
+type MemoryTest struct {
+	Duration time.Duration // of load and sampling; 0 leaves it out
+	Warmup   time.Duration // at its beginning, not counted for growth
+	Load     Load
+	// MaxPercentOfLimit is what a service's peak may be; 0 is 90.
+	MaxPercentOfLimit float64
+	// Horizon is for how long a service must not reach its limit at the rate at
+	// which it grows; 0 is a day.
+	Horizon time.Duration
+}
+
+// Load is what keeps a service busy: requests, or a command that is repeated.
+type Load struct {
+	Service     string
+	HTTP        *HTTP
+	Rate        float64 // requests a second; 0 is 10
+	Concurrency int     // at most so many at once; 0 is 8
+	Exec        []string
+}
+
+func (l Load) none() bool { return l.HTTP == nil && len(l.Exec) == 0 }
+
+const (
+	defaultTimeout  = 2 * time.Minute
+	defaultInterval = 400 * time.Millisecond
+	checkTimeout    = 10 * time.Second
+	defaultPercent  = 90
+	defaultHorizon  = 24 * time.Hour
+)
+
+func (o Options) withDefaults() Options {
+	if o.Timeout <= 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.Interval <= 0 {
+		o.Interval = defaultInterval
+	}
+	if o.window <= 0 {
+		o.window = minWindow
+	}
+	if o.Memory.MaxPercentOfLimit <= 0 {
+		o.Memory.MaxPercentOfLimit = defaultPercent
+	}
+	if o.Memory.Horizon <= 0 {
+		o.Memory.Horizon = defaultHorizon
+	}
+	if o.Memory.Load.Rate <= 0 {
+		o.Memory.Load.Rate = 10
+	}
+	if o.Memory.Load.Concurrency <= 0 {
+		o.Memory.Load.Concurrency = 8
+	}
+	return o
+}
+
+var checkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+
+// validate refuses before anything starts what could never work.
+func (o Options) validate() error {
+	if len(o.Workload.Services) == 0 {
+		return misconfigured("the smoke model has no services")
+	}
+	seen := map[string]bool{}
+	for _, c := range o.Checks {
+		if !checkName.MatchString(c.Name) || seen[c.Name] {
+			return misconfigured("smoke check %q: want a name of its own of letters, digits, - _ and .", c.Name)
+		}
+		seen[c.Name] = true
+		if err := o.validCheck(c); err != nil {
+			return misconfigured("smoke check %s: %w", c.Name, err)
+		}
+	}
+	l := o.Memory.Load
+	if l.none() {
+		return nil
+	}
+	if err := o.target(l.Service, l.HTTP); err != nil {
+		return misconfigured("smoke.memory.load: %w", err)
+	}
+	if l.HTTP != nil && len(l.Exec) > 0 {
+		return misconfigured("smoke.memory.load: want http or exec")
+	}
+	if o.Memory.Warmup >= o.Memory.Duration && o.Memory.Duration > 0 {
+		return misconfigured("smoke.memory: warmup %s leaves nothing of duration %s", o.Memory.Warmup, o.Memory.Duration)
+	}
+	return nil
+}
+
+func (o Options) validCheck(c Check) error {
+	kinds := 0
+	for _, set := range []bool{c.HTTP != nil, len(c.Exec) > 0, c.TCP != 0, c.Log != ""} {
+		if set {
+			kinds++
+		}
+	}
+	if kinds != 1 {
+		return fmt.Errorf("want one of http, exec, tcp and log")
+	}
+	if c.Survives != "" && c.Survives != Restart && c.Survives != Recreate {
+		return fmt.Errorf("survives: want %s or %s, got %q", Restart, Recreate, c.Survives)
+	}
+	if _, err := regexp.Compile(c.Log); err != nil {
+		return err
+	}
+	if c.TCP < 0 || c.TCP > 65535 {
+		return fmt.Errorf("tcp: want a port, got %d", c.TCP)
+	}
+	return o.target(c.Service, c.HTTP)
+}
+
+// target checks that a service is there, runs on, and has a port if one is needed.
+func (o Options) target(name string, h *HTTP) error {
+	s, ok := o.Workload.Service(name)
+	switch {
+	case !ok:
+		return fmt.Errorf("the smoke model has no service %q, it has %s", name, strings.Join(serviceNames(o.Workload), ", "))
+	case s.OneShot:
+		return fmt.Errorf("service %s completes and answers nothing", name)
+	case h != nil && h.Path != "" && !strings.HasPrefix(h.Path, "/"):
+		return fmt.Errorf("path %q: want it to start with /", h.Path)
+	case h != nil && portOf(s, h.Port) == 0:
+		return fmt.Errorf("service %s publishes no port; write port", name)
+	}
+	return nil
+}
+
+func serviceNames(w release.Workload) []string {
+	var names []string
+	for _, s := range w.Services {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func misconfigured(format string, args ...any) error {
+	return release.Faultf(release.KindConfig, "correct smoke in promote.yaml", format, args...)
+}

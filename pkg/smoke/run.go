@@ -1,0 +1,287 @@
+package smoke
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/event"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// run is one run under way.
+type run struct {
+	Options
+	workload release.Workload
+	monitor  *monitor
+	client   *http.Client
+	result   release.Smoke
+	steady   time.Time // when the memory test's warm-up is over
+	measured bool      // the memory test was made
+}
+
+// teardownTime bounds taking everything down, also after ctx has ended.
+const teardownTime = time.Minute
+
+// Run runs the workload once and says what it saw: a check for each claim,
+// with names such as "healthy/planner", "memory/planner" and the configured
+// ones. Everything it made is gone when it returns, whatever happened.
+//
+// An application that fails is a result that is failed. An error means that
+// the run could not be made or judged: KindConfig for options that could never
+// work, KindUnavailable for an engine that does not answer, KindInterrupted
+// when ctx is cancelled.
+func Run(ctx context.Context, o Options) (release.Smoke, error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return release.Smoke{}, err
+	}
+	id := newID()
+	r := &run{Options: o, workload: isolate(o.Workload, id, o.reaches()), client: newClient(4)}
+	defer r.client.CloseIdleConnections()
+	r.monitor = newMonitor(o.Engine, r.workload, o.Interval)
+	r.result = release.Smoke{Release: o.Release, Started: time.Now().UTC()}
+	err := r.all(ctx)
+	if down := r.teardown(ctx); down != nil {
+		event.Warnf(ctx, "taking down %s failed, promote clean removes what is left: %v", r.workload.Project, down)
+	}
+	if err != nil {
+		return release.Smoke{}, err
+	}
+	return r.finish()
+}
+
+// all is what a run does, in order.
+func (r *run) all(ctx context.Context) error {
+	watching, stop := context.WithCancel(ctx)
+	wait, err := r.monitor.follow(watching)
+	if err != nil {
+		stop()
+		return err
+	}
+	defer wait()
+	defer stop()
+	up, err := r.start(ctx)
+	if err != nil {
+		return err
+	}
+	if up {
+		for _, phase := range []func(context.Context) error{r.checks, r.memoryTest} {
+			if err := phase(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := r.monitor.refresh(ctx); err != nil {
+		return err
+	}
+	r.judge(up)
+	if up {
+		return r.stop(ctx)
+	}
+	return nil
+}
+
+// start brings everything up; up is false when the application did not come.
+func (r *run) start(ctx context.Context) (up bool, err error) {
+	step := event.Start(ctx, "[smoke] start %s", r.workload.Project)
+	defer func() { step.Done(err) }()
+	bounded, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	begin := time.Now()
+	if failure := r.Runner.Up(bounded, r.workload); failure != nil {
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err := r.monitor.refresh(ctx); err != nil {
+			return false, err // the engine, not the application
+		}
+		unwell, err := r.unwell(ctx)
+		if err != nil {
+			return false, err
+		}
+		if unwell == "" && bounded.Err() != nil {
+			unwell = r.late(ctx)
+		}
+		if unwell == "" {
+			return false, asError(failure)
+		}
+		r.add("start", release.Failed, "%s (%s)", unwell, oneLine(failure.Error()))
+		return false, nil
+	}
+	r.add("start", release.Passed, "all services were well after %s", round(time.Since(begin)))
+	return true, r.monitor.refresh(ctx)
+}
+
+// asError gives what is no failure of the application a kind.
+func asError(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && release.KindOf(err) != release.KindConfig {
+		return release.Unavailable("raise smoke.timeout if images are large and the network is slow", "starting the smoke run: %w", err)
+	}
+	return err
+}
+
+// unwell says what is wrong with the first service that is not well; "" if it
+// is none, or only some that wait.
+func (r *run) unwell(ctx context.Context) (string, error) {
+	seen, err := r.Engine.Observe(ctx, r.workload.Project)
+	if err != nil {
+		return "", err
+	}
+	for _, s := range r.workload.Services {
+		for _, c := range seen.Containers {
+			if text := ailment(c, s.OneShot); c.Service == s.Name && text != "" {
+				return fmt.Sprintf("service %s %s%s", s.Name, text, r.monitor.lastWords(ctx, c.ID)), nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// late says which service used up the time for starting.
+func (r *run) late(ctx context.Context) string {
+	for _, s := range r.workload.Services {
+		switch l := r.monitor.get(s.Name); {
+		case l.last.Health == "starting":
+			return fmt.Sprintf("service %s was not healthy after %s%s", s.Name, r.Timeout, r.monitor.lastWords(ctx, l.id))
+		case s.OneShot && l.last.State == "running":
+			return fmt.Sprintf("service %s had not completed after %s%s", s.Name, r.Timeout, r.monitor.lastWords(ctx, l.id))
+		}
+	}
+	return ""
+}
+
+// ailment says what is wrong with a container; "" if nothing is.
+func ailment(c release.Container, oneShot bool) string {
+	switch {
+	case c.OOMKilled:
+		return fmt.Sprintf("was killed for want of memory under its limit of %s", size(c.Memory))
+	case c.State == "exited" && !(oneShot && c.ExitCode == 0), c.State == "dead":
+		return fmt.Sprintf("ended with exit code %d", c.ExitCode)
+	case c.State == "restarting", c.Restarts > 0:
+		return fmt.Sprintf("was restarted %d times, last exit code %d", max(c.Restarts, 1), c.ExitCode)
+	case c.Health == "unhealthy":
+		return "is unhealthy: " + oneLine(c.HealthLog)
+	}
+	return ""
+}
+
+func (r *run) teardown(ctx context.Context) (err error) {
+	step := event.Start(ctx, "[smoke] take down %s", r.workload.Project)
+	defer func() { step.Done(err) }()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTime)
+	defer cancel()
+	return r.Runner.Down(ctx, r.workload.Project)
+}
+
+func (r *run) add(name string, result release.Result, format string, args ...any) {
+	r.result.Checks = append(r.result.Checks, release.SmokeCheck{Name: name, Result: result, Detail: fmt.Sprintf(format, args...)})
+}
+
+// finish closes the result: it is as good as its worst check.
+func (r *run) finish() (release.Smoke, error) {
+	r.result.Finished = time.Now().UTC()
+	r.result.Result = release.Failed
+	if len(r.result.Checks) > 0 {
+		r.result.Result = release.Passed
+		for _, c := range r.result.Checks {
+			r.result.Result = min(r.result.Result, c.Result)
+		}
+	}
+	configuration := map[string]release.Digest{}
+	for _, s := range r.workload.Services {
+		configuration["image/"+s.Name] = s.Image.Digest
+	}
+	maps.Copy(configuration, r.Configuration)
+	predicate, err := release.SmokePredicate(r.result, configuration)
+	if err != nil {
+		return release.Smoke{}, err
+	}
+	r.result.Predicate = predicate
+	return r.result, nil
+}
+
+// judge makes the claims about each service from what was seen.
+func (r *run) judge(up bool) {
+	for _, s := range r.workload.Services {
+		l := r.monitor.get(s.Name)
+		service := release.SmokeService{Name: s.Name, OOMKilled: l.oom, Restarts: l.restarts}
+		service.Healthy = up && l.unhealthy == "" && len(l.exits) == 0 && !l.oom && l.restarts == 0 && runs(l, s.OneShot)
+		switch {
+		case up:
+			r.judgeLife(l, s, service.Healthy)
+			if !s.OneShot {
+				r.judgeConfinement(l)
+				service.Memory = r.judgeMemory(l)
+			}
+		case l.ailing(): // the others may only have waited for it
+			r.judgeLife(l, s, false)
+			service.Memory = r.judgeMemory(l)
+		}
+		r.result.Services = append(r.result.Services, service)
+	}
+}
+
+// ailing reports whether anything went wrong with a service.
+func (l life) ailing() bool {
+	return l.oom || l.restarts > 0 || l.unhealthy != "" || len(l.exits) > 0 || ailment(l.last, l.oneShot) != ""
+}
+
+func runs(l life, oneShot bool) bool {
+	if oneShot {
+		return l.last.State == "exited" && l.last.ExitCode == 0
+	}
+	return l.last.State == "running" && (l.last.Health == "healthy" || l.last.Health == "none" || l.last.Health == "")
+}
+
+// judgeLife: healthy at the end, and never otherwise since the start.
+func (r *run) judgeLife(l life, s release.ServiceSpec, healthy bool) {
+	name := "healthy/" + l.name
+	if healthy {
+		switch {
+		case s.OneShot:
+			r.add(name, release.Passed, "completed with exit code 0")
+		case l.last.Health == "healthy":
+			r.add(name, release.Passed, "healthy, no restart")
+		default:
+			r.add(name, release.Warned, "runs, no restart; without a health check that is all that can be said")
+		}
+		return
+	}
+	var why []string
+	if l.oom {
+		why = append(why, fmt.Sprintf("killed for want of memory (limit %s)", size(l.limit)))
+	}
+	if l.restarts > 0 {
+		why = append(why, fmt.Sprintf("restarted %d times", l.restarts))
+	}
+	if l.unhealthy != "" {
+		why = append(why, l.unhealthy)
+	}
+	if n := len(l.exits); n > 0 {
+		why = append(why, fmt.Sprintf("ended %d times by itself, %s", n, l.exits[n-1]))
+	}
+	if len(why) == 0 {
+		why = append(why, fmt.Sprintf("it is %s, %s", l.last.State, l.last.Health))
+	}
+	r.add(name, release.Failed, "%s", strings.Join(why, "; "))
+}
+
+// judgeConfinement: what the container's configuration promises.
+func (r *run) judgeConfinement(l life) {
+	user, _, _ := strings.Cut(l.last.User, ":")
+	if user == "" || user == "root" || strings.Trim(user, "0") == "" {
+		r.add("unprivileged/"+l.name, release.Warned, "runs as root")
+	} else {
+		r.add("unprivileged/"+l.name, release.Passed, "runs as user %s", l.last.User)
+	}
+	if l.last.ReadOnly {
+		r.add("readonly/"+l.name, release.Passed, "its root file system is read-only")
+	} else {
+		r.add("readonly/"+l.name, release.Warned, "its root file system can be written")
+	}
+}
