@@ -1,0 +1,52 @@
+# `make` lists what there is. Every target that needs an engine, BuildKit or
+# base images gets them from scripts/setup, which uses what answers already.
+export GOEXPERIMENT := jsonv2
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build install demo test test-fast test-engine test-e2e bench lint clean
+
+# Packages whose tests need more than Go, by build tag.
+tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
+
+# Where engine and BuildKit are, as environment of what follows.
+setup := environment="$$(scripts/setup)" && eval "$$environment"
+
+help: ## list the targets
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: ## get tools, engine, BuildKit and base images ready; print where they are
+	@scripts/setup
+
+build: ## build bin/promote
+	@scripts/build
+
+install: build ## copy the binary to $(go env GOPATH)/bin
+	@bin="$$(go env GOBIN)"; bin="$${bin:-$$(go env GOPATH)/bin}"; \
+	install -D -m 0755 bin/promote "$$bin/promote" && echo "installed $$bin/promote"
+
+demo: ## the whole story on this machine
+	@$(setup); scripts/build; bin/promote demo
+
+test: ## all tests: fast, on real engines, end to end
+	@$(MAKE) --no-print-directory test-fast test-engine test-e2e
+
+test-fast: ## the tests that need no engine and no network
+	go test -timeout 5m ./...
+
+# One package at a time: they share the engine, and some of them measure.
+test-engine: ## the tests on a real engine, BuildKit and registry
+	@$(setup); go test -tags=engine -count=1 -p 1 -timeout 15m $(call tagged,engine)
+
+test-e2e: build ## the story, end to end
+	@$(setup); go test -tags=e2e -count=1 -p 1 -timeout 20m $(call tagged,e2e)
+
+bench: ## the benchmarks
+	go test -run '^$$' -bench . -benchmem $$(grep -rl --include='*_test.go' 'func Benchmark' . | xargs -r dirname | sort -u)
+
+lint: ## gofmt, go vet, staticcheck, shellcheck, actionlint
+	@scripts/lint
+
+clean: ## take down and remove what setup, demo and tests made
+	@scripts/clean
