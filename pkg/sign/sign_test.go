@@ -1,6 +1,7 @@
 package sign
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sigstore/sigstore-go/pkg/root"
@@ -87,17 +89,90 @@ func TestEveryKeyType(t *testing.T) {
 			if _, _, err := v.VerifyEnvelope(text, "x"); err != nil {
 				t.Error(err)
 			}
+			key.Close()
+			if _, err := key.SignEnvelope(t.Context(), "x", []byte("payload")); err == nil {
+				t.Error("a closed key signs")
+			}
 		})
 	}
 }
 
-func TestWeakKeysAreRefused(t *testing.T) {
-	p224, err := ecdsa.GenerateKey(elliptic.P224(), rand.Reader)
+// The reason tells apart what a person would mend differently.
+func TestReasons(t *testing.T) {
+	key, stranger, subject := p256(t), p256(t), signtest.Subject("planner")
+	v, err := NewVerifier(TrustOf(key.PublicPEM(), "ci"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := newKey(p224); err == nil {
-		t.Error("P-224 is accepted")
+	signed := func(k *Key, s release.Subject) string {
+		a, err := k.Sign(t.Context(), signtest.Scan(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(a.Bundle)
+	}
+	good := signed(key, subject)
+	sig := good[strings.Index(good, `{"sig"`) : strings.LastIndex(good, "}]")+1]
+	for says, bundle := range map[string]string{
+		"no trusted key":             signed(stranger, subject),
+		"no role may say":            unheard(t, key, subject),
+		"about sha256:":              signed(key, signtest.Subject("other")),
+		"2 signatures, want exactly": strings.Replace(good, sig, sig+","+sig, 1),
+		"0 signatures, want exactly": strings.Replace(good, sig, "", 1),
+		"signed with a certificate":  strings.Replace(good, `"publicKey":{"hint"`, `"certificate":{"rawBytes"`, 1),
+		"no DSSE envelope":           good[:strings.Index(good, `"dsseEnvelope"`)] + `"messageSignature":{}}`,
+		"media type is not":          strings.Replace(good, ".v0.3+json", ".v0.2+json", 1),
+		"reading bundle":             "junk",
+		"signed by ci, but refused":  strings.Replace(good, `{"sig"`, `{"keyid":"another","sig"`, 1),
+	} {
+		if e := v.Verify(t.Context(), subject, []release.Attachment{{Bundle: []byte(bundle)}})[0]; e.Verified || !strings.Contains(e.Reason, says) {
+			t.Errorf("reason %q does not say %q", e.Reason, says)
+		}
+	}
+}
+
+func unheard(t *testing.T, key *Key, s release.Subject) string {
+	t.Helper()
+	a, err := key.Sign(t.Context(), release.NewStatement(s, "https://example.com/unheard-of/v1", []byte(`{"a":1}`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(a.Bundle)
+}
+
+// Signing, verifying and closing at once is safe: a signature is good or refused.
+func TestConcurrentUse(t *testing.T) {
+	key, subject := p256(t), signtest.Subject("planner")
+	v, err := NewVerifier(TrustOf(key.PublicPEM(), "ci"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for i := range 16 {
+		group.Go(func() {
+			a, err := key.Sign(t.Context(), signtest.Scan(subject))
+			if err != nil {
+				return // closed already
+			}
+			if e := v.Verify(t.Context(), subject, []release.Attachment{a})[0]; !e.Verified {
+				t.Errorf("not verified: %s", e.Reason)
+			}
+			if i == 8 {
+				key.Close()
+			}
+		})
+	}
+	group.Wait()
+}
+
+// A bundle is one line, whatever protojson does to its white space.
+func TestBundleIsCompact(t *testing.T) {
+	a, err := p256(t).Sign(t.Context(), signtest.Scan(signtest.Subject("planner")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.ContainsAny(a.Bundle, " \n") {
+		t.Errorf("white space in %s", a.Bundle)
 	}
 }
 

@@ -212,6 +212,8 @@ func testStatements(t *testing.T, b *bench) {
 		a := b.sealed(t, b.ours, envelope.PayloadType, []byte(payload))
 		t.Run(name, func(t *testing.T) { Refused(t, b.one(t, a)) })
 	}
+	null := whole(head, subject, `"predicateType":"`+release.PredicateSignature+`"`, `"predicate":null`)
+	Refused(t, b.one(t, b.sealed(t, b.ours, envelope.PayloadType, []byte(null))))
 	// The right statement under another payload type, signed as such.
 	Refused(t, b.one(t, b.sealed(t, b.ours, "application/vnd.promote.record.v1+json", []byte(whole(head, subject, vuln, body)))))
 }
@@ -228,7 +230,11 @@ func testGarbage(t *testing.T, b *bench) {
 		list = append(list, good[:i])
 	}
 	for _, raw := range list {
-		Refused(t, b.one(t, release.Attachment{Bundle: raw, PredicateType: "\x1b[2Jhttps://x"}))
+		e := b.one(t, release.Attachment{Bundle: raw, PredicateType: "\x1b[2Jhttps://x"})
+		Refused(t, e)
+		if e.PredicateType != "" {
+			t.Errorf("shows the announced type %q", e.PredicateType)
+		}
 	}
 	var none release.Subject
 	Refused(t, b.verifier.Verify(t.Context(), none, []release.Attachment{{Bundle: good}})[0])
@@ -250,7 +256,12 @@ func testBounds(t *testing.T, b *bench) {
 	for _, e := range b.verifier.Verify(t.Context(), b.subject, many) {
 		Refused(t, e)
 	}
-	if _, _, err := b.verifier.VerifyEnvelope(bytes.Repeat([]byte{' '}, envelope.MaxEnvelope+1), "x"); err == nil {
+	text, err := b.ours.SignEnvelope(t.Context(), "x", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = append(text, bytes.Repeat([]byte{' '}, envelope.MaxEnvelope)...)
+	if _, _, err := b.verifier.VerifyEnvelope(text, "x"); err == nil {
 		t.Error("an endless envelope is verified")
 	}
 }

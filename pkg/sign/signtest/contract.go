@@ -136,6 +136,9 @@ func Scan(s release.Subject) release.Statement {
 // counts for nothing.
 func Refused(t *testing.T, e release.Evidence) {
 	t.Helper()
+	if e.Reason == envelope.Unexpected {
+		t.Error("refused only by a panic")
+	}
 	if e.Verified || e.Reason == "" || e.Predicate != nil || e.Counts(e.PredicateType) {
 		t.Errorf("not refused: verified %v, reason %q, predicate of %d bytes", e.Verified, e.Reason, len(e.Predicate))
 	}

@@ -20,6 +20,9 @@ type Sealed interface {
 // ErrStranger says that no key of the trust policy made the signature.
 var ErrStranger = errors.New("no trusted key made this signature")
 
+// Unexpected is the reason when judging panicked: a defect, never a pass.
+const Unexpected = "verifying it failed unexpectedly"
+
 // Opener reads a bundle's bytes without believing them.
 type Opener func(bundle []byte) (Sealed, error)
 
@@ -49,7 +52,7 @@ func judgeSafely(s release.Subject, a release.Attachment, open Opener) (e releas
 	defer func() {
 		if recover() != nil {
 			e = unjudged(s, a)
-			e.Reason = "verifying it failed unexpectedly"
+			e.Reason = Unexpected
 		}
 	}()
 	return Judge(s, a, open)
