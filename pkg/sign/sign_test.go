@@ -176,7 +176,7 @@ func TestBundleIsCompact(t *testing.T) {
 	}
 }
 
-// Bundles that stock cosign made (stock_test.go rewrites them with -update).
+// Bundles that stock cosign made; TestStockCosign rewrites them with -update.
 func TestStockBundles(t *testing.T) {
 	versions, err := filepath.Glob("testdata/stock/*")
 	if err != nil || len(versions) == 0 {

@@ -160,11 +160,17 @@ var types = map[string]release.Statement{
 	release.PredicateDecision:   release.NewStatement(release.Subject{}, release.PredicateDecision, json.RawMessage(`{"verificationResult":"PASSED"}`)),
 }
 
-// What we sign, stock cosign verifies, with the commands of
-// docs/verify-with-stock-tools.md, on a registry with the referrers API and on
-// one without.
-func TestStockCosignVerifiesOurs(t *testing.T) {
+func TestStockCosign(t *testing.T) {
 	cosigns := stockCosigns(t)
+	t.Run("verifies ours", func(t *testing.T) { verifiesOurs(t, cosigns) })
+	t.Run("verifies our files", func(t *testing.T) { verifiesOurFiles(t, cosigns) })
+	t.Run("as documented", func(t *testing.T) { asDocumented(t, cosigns) })
+	t.Run("is verified by us", func(t *testing.T) { isVerifiedByUs(t, cosigns) })
+}
+
+// What we sign, stock cosign verifies, on a registry with the referrers API and
+// on one without.
+func verifiesOurs(t *testing.T, cosigns []string) {
 	for registry, options := range map[string][]ggcr.Option{
 		"referrers API": {ggcr.WithReferrersSupport(true)},
 		"fallback tag":  nil,
@@ -199,9 +205,44 @@ func (s stand) attach(t *testing.T, st release.Statement) {
 	check(t, ociremote.WriteAttestationNewBundleFormat(s.image, a.Bundle, a.PredicateType))
 }
 
+// The commands of the documentation work as they stand.
+func asDocumented(t *testing.T, cosigns []string) {
+	for _, tool := range []string{"sh", "curl", "jq", "openssl", "base64"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing(t, "%s is not installed", tool)
+		}
+	}
+	text, err := os.ReadFile("../../docs/verify-with-stock-tools.md")
+	check(t, err)
+	script := "set -eu\n"
+	for _, block := range regexp.MustCompile("(?s)\n```sh\n(.*?)```").FindAllSubmatch(text, -1) {
+		script += string(block[1])
+	}
+	if n := strings.Count(script, "cosign verify"); n < 4 {
+		t.Fatalf("%d commands of cosign in the documentation", n)
+	}
+	for _, cosign := range cosigns {
+		t.Run(filepath.Base(cosign), func(t *testing.T) {
+			s := newStand(t, ggcr.WithReferrersSupport(true))
+			check(t, os.Remove(filepath.Join(s.dir, "trusted_root.json")))
+			s.attach(t, release.NewStatement(s.subject, release.PredicateSignature, nil))
+			for _, st := range types {
+				s.attach(t, release.NewStatement(s.subject, st.PredicateType, st.Predicate))
+			}
+			check(t, os.Symlink(cosign, filepath.Join(s.dir, "cosign")))
+			t.Setenv("PATH", s.dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+			t.Setenv("IMAGE", s.image.String())
+			t.Setenv("SCHEME", "http")
+			if out, err := s.run(t, "sh", "-c", script); err != nil {
+				t.Errorf("%v: %s", err, tail([]byte(out)))
+			}
+		})
+	}
+}
+
 // A bundle in a file needs no registry.
-func TestStockCosignVerifiesOurFiles(t *testing.T) {
-	for _, cosign := range stockCosigns(t) {
+func verifiesOurFiles(t *testing.T, cosigns []string) {
+	for _, cosign := range cosigns {
 		t.Run(filepath.Base(cosign), func(t *testing.T) {
 			s := newStand(t)
 			a, err := s.key.Sign(t.Context(), signtest.Scan(s.subject))
@@ -222,8 +263,8 @@ func TestStockCosignVerifiesOurFiles(t *testing.T) {
 }
 
 // What stock cosign signs, with a key that it made itself, we verify.
-func TestWeVerifyStockCosigns(t *testing.T) {
-	for _, cosign := range stockCosigns(t) {
+func isVerifiedByUs(t *testing.T, cosigns []string) {
+	for _, cosign := range cosigns {
 		version := cosignVersion(t, cosign)
 		t.Run(version, func(t *testing.T) {
 			s := newStand(t, ggcr.WithReferrersSupport(true))
