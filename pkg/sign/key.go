@@ -148,7 +148,7 @@ func (k *Key) Close() {
 	defer k.mu.Unlock()
 	switch private := k.private.(type) {
 	case *ecdsa.PrivateKey:
-		clear(private.D.Bits())
+		clear(private.D.Bits()) //lint:ignore SA1019 spoiling the key is the purpose
 	case *rsa.PrivateKey:
 		clear(private.D.Bits())
 		for _, prime := range private.Primes {

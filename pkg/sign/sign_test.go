@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -217,5 +218,33 @@ func TestEmptyTrustedRoot(t *testing.T) {
 	}
 	if n := len(trusted.FulcioCertificateAuthorities()) + len(trusted.RekorLogs()) + len(trusted.CTLogs()) + len(trusted.TimestampingAuthorities()); n != 0 {
 		t.Errorf("%d authorities are trusted", n)
+	}
+}
+
+func BenchmarkVerifySix(b *testing.B) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	key, err := newKey(private)
+	if err != nil {
+		b.Fatal(err)
+	}
+	v, err := NewVerifier(TrustOf(key.PublicPEM(), "ci"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	subject := signtest.Subject("planner")
+	a, err := key.Sign(b.Context(), signtest.Scan(subject))
+	if err != nil {
+		b.Fatal(err)
+	}
+	six := slices.Repeat([]release.Attachment{a}, 6)
+	for b.Loop() {
+		for _, e := range v.Verify(b.Context(), subject, six) {
+			if !e.Verified {
+				b.Fatal(e.Reason)
+			}
+		}
 	}
 }
