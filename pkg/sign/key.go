@@ -148,7 +148,8 @@ func (k *Key) Close() {
 	defer k.mu.Unlock()
 	switch private := k.private.(type) {
 	case *ecdsa.PrivateKey:
-		clear(private.D.Bits()) //lint:ignore SA1019 spoiling the key is the purpose
+		//lint:ignore SA1019 spoiling the key is the purpose
+		clear(private.D.Bits())
 	case *rsa.PrivateKey:
 		clear(private.D.Bits())
 		for _, prime := range private.Primes {
