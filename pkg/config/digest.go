@@ -1,0 +1,24 @@
+package config
+
+import "github.com/promote-dev/promote/pkg/release"
+
+// Digest identifies the rules: the sections trust, environments and policies
+// as they are written, in canonical JSON, with the fingerprints of the keys
+// that trust names. Comments, order of keys and defaults do not count, so the
+// digest outlives a new version of promote.
+func (c *Config) Digest() release.Digest { return c.digest }
+
+func (c *Config) rules() (release.Digest, error) {
+	keys := map[string]release.Digest{}
+	for name, key := range c.keys {
+		keys[name] = key.print
+	}
+	rules := map[string]any{"keys": keys}
+	for _, section := range []string{"trust", "environments", "policies"} {
+		if n := c.root.Get(section); n != nil {
+			rules[section] = n.Any()
+		}
+	}
+	raw, err := release.Canonical(rules)
+	return release.DigestOf(raw), err
+}
