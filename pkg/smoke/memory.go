@@ -18,7 +18,8 @@ func (r *run) memoryTest(ctx context.Context) (err error) {
 	}
 	step := event.Start(ctx, "[smoke] memory under load for %s", r.Memory.Duration)
 	defer func() { step.Done(err) }()
-	r.steady = time.Now().Add(r.Memory.Warmup)
+	r.begun = time.Now()
+	r.steady = r.begun.Add(r.Memory.Warmup)
 	loadCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	done := make(chan struct{})
@@ -82,6 +83,9 @@ func (r *run) sit(ctx context.Context, step *event.Step) {
 
 // judgeMemory gives the claims about one service's memory.
 func (r *run) judgeMemory(l life) release.Memory {
+	if l.oom && l.limit > 0 {
+		l.peak = l.limit // the kernel kills when the limit is reached, also between two samples
+	}
 	m := release.Memory{Limit: l.limit, Peak: l.peak, Samples: len(l.samples)}
 	t, told := trendOf(oneLife(since(l.samples, r.steady), l.started), r.window)
 	if told && r.measured {
@@ -98,16 +102,16 @@ func (r *run) judgeMemory(l life) release.Memory {
 	percent := 100 * float64(l.peak) / float64(l.limit)
 	detail := fmt.Sprintf("peak %s of %s (%.0f %%)", size(l.peak), size(l.limit), percent)
 	switch {
-	case !r.measured:
-		detail += "; no memory test is configured, so nothing is said about growth"
-	case !told:
-		detail += "; too short to say anything about growth"
-	}
-	switch {
 	case l.oom:
-		r.add(name, release.Failed, "killed for want of memory under its limit of %s; %s%s", size(l.limit), detail, growing(t, told))
+		m.SlopePerSecond = r.ascent(l)
+		r.add(name, release.Failed, "killed for want of memory: %s%s", detail, growing(m.SlopePerSecond))
 	case percent > r.Memory.MaxPercentOfLimit:
-		r.add(name, release.Failed, "%s, want at most %.0f %%%s", detail, r.Memory.MaxPercentOfLimit, growing(t, told))
+		m.SlopePerSecond = r.ascent(l)
+		r.add(name, release.Failed, "%s, want at most %.0f %%%s", detail, r.Memory.MaxPercentOfLimit, growing(m.SlopePerSecond))
+	case !r.measured:
+		r.add(name, release.Passed, "%s; no memory test was made, so nothing is said about growth", detail)
+	case !told:
+		r.add(name, release.Passed, "%s; too short to say anything about growth", detail)
 	default:
 		r.add(name, release.Passed, "%s", detail)
 	}
@@ -117,11 +121,26 @@ func (r *run) judgeMemory(l life) release.Memory {
 	return m
 }
 
-func growing(t trend, told bool) string {
-	if !told || t.low <= 0 {
+func growing(slope float64) string {
+	if slope <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("; it grew by %s a second", size(int64(t.slope)))
+	return fmt.Sprintf("; on its way there it grew by %s a second", size(int64(slope)))
+}
+
+// ascent describes how a service got to its limit, warm-up and all: the median
+// slope, without any claim about what would have followed.
+func (r *run) ascent(l life) float64 {
+	samples := oneLife(since(l.samples, r.begun), l.started)
+	if len(samples) < 3 {
+		return 0
+	}
+	var x, y []float64
+	for _, s := range samples[max(0, len(samples)-maxPoints):] {
+		x, y = append(x, s.at.Sub(samples[0].at).Seconds()), append(y, float64(s.bytes))
+	}
+	slope, _, _ := theilSen(x, y)
+	return max(0, math.Round(slope*10)/10)
 }
 
 // judgeGrowth says whether a service leaks, as far as the run can tell.

@@ -89,48 +89,48 @@ const (
 // TCP and Log is set. It is asked until it answers as wanted or its time is
 // over.
 type Check struct {
-	Name    string // letters, digits, - _ and .
-	Service string
-	HTTP    *HTTP
-	Exec    []string // exit code 0 is wanted
-	TCP     int      // a port that must take connections
-	Log     string   // a regular expression that a line of the log must match
+	Name    string   `json:"name"` // letters, digits, - _ and .
+	Service string   `json:"service"`
+	HTTP    *HTTP    `json:"http,omitempty"`
+	Exec    []string `json:"exec,omitempty"` // exit code 0 is wanted
+	TCP     int      `json:"tcp,omitempty"`  // a port that must take connections
+	Log     string   `json:"log,omitempty"`  // a regular expression that a line of the log must match
 	// Survives is empty, Restart or Recreate: the check is made, then that is
 	// done to the service, then the check is made again. For Exec the output
 	// must be the same both times.
-	Survives string
-	Timeout  time.Duration // 0 is ten seconds
+	Survives string        `json:"survives,omitempty"`
+	Timeout  time.Duration `json:"timeout,omitempty"` // 0 is ten seconds
 }
 
 // HTTP is a request and the answer that is wanted.
 type HTTP struct {
-	Path   string // with its query; "" is "/"
-	Method string // "" is GET
-	Status int    // 0 is any below 400
+	Path   string `json:"path,omitempty"`   // with its query; "" is "/"
+	Method string `json:"method,omitempty"` // "" is GET
+	Status int    `json:"status,omitempty"` // 0 is any below 400
 	// Port in the container; 0 is the first that the service publishes or exposes.
-	Port int
-	Body string
+	Port int    `json:"port,omitempty"`
+	Body string `json:"body,omitempty"`
 }
 
 // MemoryTest says how to look for too much memory, and for leaks.
 type MemoryTest struct {
-	Duration time.Duration // of load and sampling; 0 leaves it out
-	Warmup   time.Duration // at its beginning, not counted for growth
-	Load     Load
+	Duration time.Duration `json:"duration,omitempty"` // of load and sampling; 0 leaves it out
+	Warmup   time.Duration `json:"warmup,omitempty"`   // at its beginning, not counted for growth
+	Load     Load          `json:"load,omitzero"`
 	// MaxPercentOfLimit is what a service's peak may be; 0 is 90.
-	MaxPercentOfLimit float64
+	MaxPercentOfLimit float64 `json:"maxPercentOfLimit,omitempty"`
 	// Horizon is for how long a service must not reach its limit at the rate at
 	// which it grows; 0 is a day.
-	Horizon time.Duration
+	Horizon time.Duration `json:"horizon,omitempty"`
 }
 
 // Load is what keeps a service busy: requests, or a command that is repeated.
 type Load struct {
-	Service     string
-	HTTP        *HTTP
-	Rate        float64 // requests a second; 0 is 10
-	Concurrency int     // at most so many at once; 0 is 8
-	Exec        []string
+	Service     string   `json:"service,omitempty"`
+	HTTP        *HTTP    `json:"http,omitempty"`
+	Rate        float64  `json:"rate,omitempty"`        // requests a second; 0 is 10
+	Concurrency int      `json:"concurrency,omitempty"` // at most so many at once; 0 is 8
+	Exec        []string `json:"exec,omitempty"`
 }
 
 func (l Load) none() bool { return l.HTTP == nil && len(l.Exec) == 0 }

@@ -20,7 +20,8 @@ type run struct {
 	monitor  *monitor
 	client   *http.Client
 	result   release.Smoke
-	steady   time.Time // when the memory test's warm-up is over
+	begun    time.Time // when the memory test began
+	steady   time.Time // when its warm-up was over
 	measured bool      // the memory test was made
 }
 
@@ -110,7 +111,7 @@ func (r *run) start(ctx context.Context) (up bool, err error) {
 		if unwell == "" {
 			return false, asError(failure)
 		}
-		r.add("start", release.Failed, "%s (%s)", unwell, oneLine(failure.Error()))
+		r.add("start", release.Failed, "%s", unwell)
 		return false, nil
 	}
 	r.add("start", release.Passed, "all services were well after %s", round(time.Since(begin)))

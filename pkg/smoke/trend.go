@@ -72,7 +72,7 @@ func points(samples []sample, least time.Duration) (x, y []float64) {
 	if window < least || window <= 0 {
 		return nil, nil
 	}
-	count := min(maxPoints, len(samples)/2)
+	count := min(maxPoints, max(len(samples)/2, minPoints))
 	stretch := float64(window) / float64(count)
 	last := -1
 	for _, s := range samples {
