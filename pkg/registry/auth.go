@@ -202,16 +202,30 @@ type tokenTransport struct {
 }
 
 func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Scheme != t.realm.Scheme || req.URL.Host != t.realm.Host {
-		return nil, release.Denied("", "token server %s redirects to %s", printable(t.realm.Host, 100), printable(req.URL.Host, 100))
+	if err := t.stay(req.URL); err != nil {
+		return nil, err
 	}
 	req.Header.Set("User-Agent", t.client.agent)
 	count(req.Context())
 	resp, err := t.client.transport.RoundTrip(req)
-	if err == nil {
-		t.header = resp.Header
+	if err != nil {
+		return nil, err
 	}
-	return resp, err
+	t.header = resp.Header
+	if location, err := resp.Location(); err == nil && redirects(resp.StatusCode) {
+		if err := t.stay(location); err != nil {
+			drain(resp)
+			return nil, err
+		}
+	}
+	return resp, nil
+}
+
+func (t *tokenTransport) stay(u *url.URL) error {
+	if u.Scheme == t.realm.Scheme && u.Host == t.realm.Host {
+		return nil
+	}
+	return release.Denied("your credentials go to their own registry only", "token server %s redirects to %s", printable(t.realm.Host, 100), printable(u.Host, 100))
 }
 
 // sameOwner reports whether a token server may have a registry's credentials:

@@ -2,7 +2,7 @@ package registry
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/event"
@@ -42,11 +42,8 @@ func (t *transfer) blob(ctx context.Context, d descriptor) error {
 	mounted, err := t.dst.write(ctx, d, t.src, func() *verified {
 		return newVerified(ctx, t.src, d, t.client.limits, progress(t.step, d))
 	})
-	if isNotFound(err) {
-		err = release.Unavailable("the source is incomplete: push the image there again", "%s: blob %s: %w", t.src.name(), d.Digest, errors.New("the manifest names it and it is not there"))
-	}
 	if err != nil {
-		return err
+		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
 	t.count(func(r *CopyResult) { t.streamed(r, d, mounted) })
 	return nil

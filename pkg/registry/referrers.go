@@ -85,17 +85,19 @@ func parseListing(raw []byte) ([]descriptor, error) {
 	if err != nil {
 		return nil, err
 	}
-	var page struct {
-		Manifests *[]json.RawMessage `json:"manifests"`
-	}
+	var page map[string]json.RawMessage
 	if err := json.Unmarshal(canonical, &page); err != nil {
 		return nil, err
 	}
-	if page.Manifests == nil {
+	if page["manifests"] == nil { // null is an empty list to some writers
 		return nil, errors.New("no list of manifests")
 	}
+	var items []json.RawMessage
+	if err := json.Unmarshal(page["manifests"], &items); err != nil {
+		return nil, err
+	}
 	var list []descriptor
-	for _, item := range *page.Manifests {
+	for _, item := range items {
 		var d descriptor
 		if json.Unmarshal(item, &d) == nil && !d.Digest.IsZero() && isManifest(d.MediaType) {
 			list = append(list, d)

@@ -218,6 +218,9 @@ func (s *remote) begin(ctx context.Context, d descriptor, from store) (session *
 		r.expect = append(r.expect, http.StatusCreated)
 	}
 	a, err := s.c.fetchOnce(ctx, r, s.c.limits.Manifest)
+	if isNotFound(err) {
+		return nil, false, release.Unavailable("create the repository: not every registry does so on the first push", "repository %s does not exist", s.name())
+	}
 	if err != nil {
 		return nil, false, err
 	}

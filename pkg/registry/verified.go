@@ -63,6 +63,9 @@ func (v *verified) prepare() error {
 		return nil
 	}
 	body, err := v.source.open(v.ctx, v.want, v.offset)
+	if isNotFound(err) { // a manifest named it: this is no plain absence
+		return release.Unavailable("the source is incomplete: push the image there again", "%s does not hold blob %s, which a manifest there names", v.source.name(), v.want.Digest)
+	}
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,7 @@ func Cut(n int) Action {
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		w.WriteHeader(seen.Code)
 		_, _ = w.Write(body[:min(n, len(body))])
+		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	}
 }

@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,6 +21,7 @@ type Proxy struct {
 	Host    string // host:port
 	backend http.Handler
 	server  *httptest.Server
+	ctx     context.Context // of the test
 
 	mu    sync.Mutex
 	rules []*rule
@@ -51,10 +53,12 @@ type rule struct {
 // Serve starts a Proxy in front of a backend. It ends with the test.
 func Serve(t testing.TB, backend http.Handler) *Proxy {
 	t.Helper()
-	p := &Proxy{backend: backend}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Proxy{backend: backend, ctx: ctx}
 	p.server = httptest.NewServer(http.HandlerFunc(p.serve))
 	p.Host = strings.TrimPrefix(p.server.URL, "http://")
 	t.Cleanup(func() {
+		cancel()
 		p.server.CloseClientConnections()
 		p.server.Close()
 	})
@@ -110,6 +114,11 @@ func (p *Proxy) match(r *http.Request) Action {
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
+	// A request whose body nobody reads does not notice that its client left.
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(p.ctx, cancel)()
+	r = r.WithContext(ctx)
 	seen := &recorder{ResponseWriter: w, status: http.StatusOK}
 	body := &counter{ReadCloser: r.Body}
 	r.Body = body
