@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/compose-spec/compose-go/v2/schema"
+
 	"github.com/promote-dev/promote/internal/yamlpos"
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -25,6 +27,43 @@ func spelled(n *yamlpos.Node, path string) release.Errors {
 		errs = append(errs, spelled(pair.Value, next)...)
 	}
 	return errs
+}
+
+// shaped judges one file by the specification's schema, so that a value of
+// another type is reported where it stands; the library trusts what it merges.
+func shaped(n *yamlpos.Node) release.Errors {
+	model, _ := values(n).(map[string]any)
+	err := schema.Validate(model)
+	if err == nil {
+		return nil
+	}
+	at, ok := find(n, place{at: pathOf(err.Error())})
+	if !ok {
+		at = n.Nearest(pathOf(err.Error())...).Position
+	}
+	return release.Errors{at.Faultf("the Compose Specification says what may stand here", "%s", err)}
+}
+
+// values gives a file's values without those that only take away what another
+// file says.
+func values(n *yamlpos.Node) any {
+	switch n.Kind {
+	case yamlpos.Mapping:
+		m := map[string]any{}
+		for _, p := range n.Pairs {
+			if p.Value.Tag != "!reset" {
+				m[p.Key.Value] = values(p.Value)
+			}
+		}
+		return m
+	case yamlpos.Sequence:
+		list := []any{}
+		for _, item := range n.Items {
+			list = append(list, values(item))
+		}
+		return list
+	}
+	return n.Any()
 }
 
 func misspelled(n *yamlpos.Node, path string) *release.Fault {

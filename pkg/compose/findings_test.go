@@ -37,6 +37,7 @@ func TestFindings(t *testing.T) {
 		"socket by its parent": {head + "    volumes: [\"/var/run:/host/run\"]\n", []string{"5 compose/docker-socket"}},
 		"socket by the root":   {head + "    volumes: [\"/:/host\"]\n", []string{"5 compose/docker-socket"}},
 		"socket, roundabout":   {head + "    volumes: [\"/var/../run/./docker.sock:/s\"]\n", []string{"5 compose/docker-socket"}},
+		"socket, way back":     {head + "    volumes: [\"/srv/..:/host\"]\n", []string{"5 compose/docker-socket"}},
 		"api socket":           {head + "    use_api_socket: true\n", []string{"5 compose/docker-socket"}},
 		"socket as secret":     {head + "    secrets: [s]\nsecrets:\n  s: {file: /var/run/docker.sock}\n", []string{"7 compose/docker-socket"}},
 		"bind mount":           {head + "    volumes: [\"/srv/data:/data\"]\n", []string{"5 compose/bind-mount"}},

@@ -117,7 +117,11 @@ func (g *gatherer) load(path, name string, from yamlpos.Position) (*file, error)
 	if err := yamlpos.Decode(node, &twice); err != nil {
 		return nil, err // repeated keys
 	}
-	g.errs = append(g.errs, spelled(node, "")...)
+	bad := spelled(node, "")
+	if len(bad) == 0 {
+		bad = shaped(node)
+	}
+	g.errs = append(g.errs, bad...)
 	return &file{name: name, path: path, content: content, node: node}, nil
 }
 

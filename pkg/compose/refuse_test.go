@@ -28,6 +28,7 @@ func TestRefuses(t *testing.T) {
 		"repeated key":       {head + "    image: y\n", []string{"compose.yaml:5:5: services.a.image: key is repeated"}},
 		"wrong type":         {head + "    read_only: [1]\n", []string{"compose.yaml:5:5: services.a.read_only"}},
 		"wrong shape":        {"name: x\nservices: [a]\n", []string{"compose.yaml:2:1: "}},
+		"number as a name":   {head + "    depends_on: [1]\n", []string{"compose.yaml:5:18: services.a.depends_on.0 must be a string"}},
 		"env_file":           {head + "    env_file: .env\n", []string{"compose.yaml:5:5: services.a.env_file is not supported"}},
 		"relative bind":      {head + "    volumes:\n      - data:/data\n      - ./src:/src\nvolumes: {data: {}}\n", []string{"compose.yaml:7:9: service a: ./src is mounted from the project's directory"}},
 		"home":               {head + "    volumes: [\"~/x:/x\"]\n", []string{"compose.yaml:5:15: ~/x:/x: the home directory"}},

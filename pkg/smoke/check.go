@@ -40,12 +40,14 @@ func (r *run) check(ctx context.Context, c Check) (failed error, detail string, 
 	if failed != nil || c.Survives == "" {
 		return failed, before.detail, r.alive(ctx, failed)
 	}
-	err = r.monitor.move(ctx, c.Service, func(id string) error {
+	bounded, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	err = r.monitor.move(bounded, c.Service, func(id string) error {
 		if c.Survives == Restart {
-			return r.Engine.Restart(ctx, id, 0)
+			return r.Engine.Restart(bounded, id, 0)
 		}
-		return r.Runner.Recreate(ctx, r.workload, c.Service)
-	}, func() error { return r.settle(ctx) })
+		return r.Runner.Recreate(bounded, r.workload, c.Service)
+	}, func() error { return r.settle(bounded) })
 	if err != nil {
 		unwell, seen := r.unwell(ctx)
 		switch {
@@ -53,8 +55,8 @@ func (r *run) check(ctx context.Context, c Check) (failed error, detail string, 
 			return nil, "", ctx.Err()
 		case seen == nil && unwell != "":
 			return fmt.Errorf("after %s: %s", c.Survives, unwell), "", nil
-		case seen == nil && errors.Is(err, errStuck):
-			return fmt.Errorf("after %s %w", c.Survives, err), "", nil
+		case seen == nil && bounded.Err() != nil:
+			return fmt.Errorf("after %s %w within %s", c.Survives, errStuck, r.Timeout), "", nil
 		}
 		return nil, "", err
 	}
@@ -70,8 +72,6 @@ func (r *run) check(ctx context.Context, c Check) (failed error, detail string, 
 
 // settle waits until every service is well again.
 func (r *run) settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
 	pause := 20 * time.Millisecond
 	for {
 		seen, err := r.Engine.Observe(ctx, r.workload.Project)

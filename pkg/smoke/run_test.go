@@ -396,6 +396,27 @@ func TestFailures(t *testing.T) {
 		}, func(o *Options) {
 			o.Checks = []Check{{Name: "remembers", Service: "planner", Exec: []string{"recall"}, Survives: Recreate}}
 		}, "remembers", []string{"recall changed by recreate"}},
+		"does not come back": {func(_ *testing.T, w *world) {
+			var n atomic.Int64
+			w.Health = func(c release.Container) string {
+				if c.Service == "planner" && n.Add(1) > 1 {
+					return "starting"
+				}
+				return "healthy"
+			}
+		}, func(o *Options) {
+			o.Timeout = 300 * time.Millisecond
+			o.Checks = []Check{{Name: "remembers", Service: "planner", Exec: []string{"recall"}, Survives: Restart}}
+		}, "remembers", []string{"after restart not all services became well again within 300ms"}},
+		"breaks another": {func(_ *testing.T, w *world) {
+			w.OnExec = func(c release.Container, _ []string) (int, []byte, error) {
+				w.eachOf("planner", func(id string) { w.SetHealth(id, "unhealthy") })
+				return 0, nil, nil
+			}
+		}, func(o *Options) {
+			o.Timeout = 300 * time.Millisecond
+			o.Checks = []Check{{Name: "remembers", Service: "bus", Exec: []string{"recall"}, Survives: Recreate}}
+		}, "remembers", []string{"after recreate: service planner is unhealthy"}},
 		"silent log": {func(*testing.T, *world) {}, func(o *Options) {
 			o.Checks = []Check{{Name: "logs", Service: "planner", Log: "^ready$", Timeout: 100 * time.Millisecond}}
 		}, "logs", []string{"no line of the log matches"}},

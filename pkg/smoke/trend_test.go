@@ -86,6 +86,13 @@ func TestTrend(t *testing.T) {
 			v := 50.0
 			return func(float64) float64 { v += 0.3*(50-v) + 0.5*r.NormFloat64(); return v }
 		}, 0, 0.1, steady},
+		"peaks rise, floor does not": {50, func(*rand.Rand) func(float64) float64 {
+			return func(s float64) float64 { return 40 + s*2*(math.Mod(s, 1)) }
+		}, 0, 0.01, steady},
+		"slow wandering": {50, func(r *rand.Rand) func(float64) float64 {
+			v := 50.0
+			return func(float64) float64 { v += 0.1*(50-v) + 0.2*r.NormFloat64(); return v }
+		}, 0, 0.2, steady},
 		"shrinking": {50, func(*rand.Rand) func(float64) float64 { return func(s float64) float64 { return 90 - 0.5*s } }, -0.5, 0.001, steady},
 	} {
 		t.Run(name, func(t *testing.T) {
