@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 	"os"
 	"path"
 
-	"bytes"
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // directory is an image layout's directory. Nothing outside of it is reached,
@@ -30,7 +31,7 @@ func (d directory) read(name string, most int64) ([]byte, error) {
 func readAtMost(r io.Reader, name string, most int64) ([]byte, error) {
 	raw, err := io.ReadAll(io.LimitReader(r, most+1))
 	if err == nil && int64(len(raw)) > most {
-		return nil, fmt.Errorf("%s: more than %d bytes", name, most)
+		return nil, release.Denied("nothing legitimate is that large", "%s: more than %d bytes", name, most)
 	}
 	return raw, err
 }

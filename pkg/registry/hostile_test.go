@@ -2,6 +2,7 @@ package registry_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -429,6 +430,7 @@ func TestSlowRegistry(t *testing.T) {
 	for name, script := range cases {
 		t.Run(name, func(t *testing.T) {
 			h := newHostile(t)
+			h.c = registrytest.NewClient(t, registrytest.ImpatientLimits())
 			s := h.src.Put(t, "src", "v1", img)
 			script(h)
 			start := time.Now()
@@ -443,6 +445,41 @@ func TestSlowRegistry(t *testing.T) {
 				t.Errorf("the tag is there: %d", status)
 			}
 		})
+	}
+}
+
+// All that is read about one subject has one deadline, however many answers
+// come just in time.
+func TestSlowListing(t *testing.T) {
+	h := newHostile(t)
+	l := registrytest.ImpatientLimits()
+	l.Header, l.Small = time.Minute, time.Minute
+	h.c = registrytest.NewClient(t, l)
+	s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
+	h.src.On("GET", "/referrers/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		time.Sleep(50 * time.Millisecond)
+		registrytest.Answer(200, []byte(`{"manifests":[]}`), "Content-Type", release.MediaTypeIndex, "Link", `<?again>; rel="next"`)(w, r, next)
+	})
+	start := time.Now()
+	_, err := h.c.Attachments(t.Context(), s)
+	h.check(t, err, release.KindUnavailable, "too slow")
+	if took := time.Since(start); took > 2*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+// The caller's wish to stop is no failure of the registry's, and is heeded at once.
+func TestInterrupted(t *testing.T) {
+	h := newHostile(t)
+	img := registrytest.NewImage(1, 100_000)
+	s := h.src.Put(t, "src", "v1", img)
+	h.src.On("GET", "/blobs/", registrytest.Hang())
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	start := time.Now()
+	_, err := h.c.Copy(ctx, s, h.dst.Host+"/dst", registry.CopyOptions{Tags: []string{"v1"}})
+	if took := time.Since(start); release.KindOf(err) != release.KindInterrupted || took > 2*time.Second {
+		t.Errorf("got %v after %s", err, took)
 	}
 }
 

@@ -24,13 +24,19 @@ type Backend struct {
 	Mounts bool
 }
 
-// FastLimits gives up on registries within moments, so that tests of slowness
-// are quick.
+// FastLimits waits for moments only between attempts, so that tests of failures
+// are quick. Deadlines are as long as ever.
 func FastLimits() registry.Limits {
-	return registry.Limits{
-		Dial: time.Second, Header: 400 * time.Millisecond, Commit: 400 * time.Millisecond, Small: 600 * time.Millisecond,
-		Window: 300 * time.Millisecond, Rate: 16 << 10, Pause: time.Millisecond, Wait: 3 * time.Second, Listing: 5 * time.Second,
-	}
+	return registry.Limits{Pause: time.Millisecond, Wait: 3 * time.Second}
+}
+
+// ImpatientLimits gives up on slow registries within moments. Only cases that
+// end in such a failure should use it: a busy machine is slow, too.
+func ImpatientLimits() registry.Limits {
+	l := FastLimits()
+	l.Dial, l.Header, l.Commit, l.Small = time.Second, 200*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond
+	l.Window, l.Rate, l.Listing = 150*time.Millisecond, 32<<10, 500*time.Millisecond
+	return l
 }
 
 // NewClient makes a client without anybody's credentials.
