@@ -134,16 +134,19 @@ func (k *checker) result() error {
 // would quietly mean the default.
 func (k *checker) nothing(n *yamlpos.Node, p path) {
 	for _, pair := range n.Pairs {
-		if pair.Value.IsNull() {
-			k.errs = append(k.errs, pair.Key.Faultf("give it a value, or remove it", "%s: no value", p.key(pair.Key.Value)))
-		}
+		k.empty(pair.Key, pair.Value, p.key(pair.Key.Value))
 		k.nothing(pair.Value, p.key(pair.Key.Value))
 	}
 	for i, item := range n.Items {
-		if item.IsNull() {
-			k.errs = append(k.errs, item.Faultf("give it a value, or remove it", "%s: no value", p.index(i)))
-		}
+		k.empty(item, item, p.index(i))
 		k.nothing(item, p.index(i))
+	}
+}
+
+func (k *checker) empty(at, value *yamlpos.Node, p path) {
+	if value.IsNull() && !k.wrong[value.Position] {
+		k.errs = append(k.errs, at.Faultf("give it a value, or remove it", "%s: no value", p))
+		k.wrong[value.Position] = true
 	}
 }
 

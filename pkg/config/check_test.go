@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -17,6 +18,9 @@ func TestMistakes(t *testing.T) {
 	dir := project(t)
 	path := filepath.Join(dir, FileName)
 	if err := os.WriteFile(filepath.Join(dir, "private.pem"), []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	env := func(s string) string { return "environments:\n  staging:\n    " + s + "\n" }
@@ -36,6 +40,26 @@ func TestMistakes(t *testing.T) {
 
 		{"compose: {files: []}\n", `3:18: compose.files: expected at least one file`},
 		{"compose: {files: [absent.yaml]}\n", `3:19: compose.files[0]: absent.yaml does not exist`},
+		{"compose: {files: [compose.yaml, '']}\n", `3:33: compose.files[1]: expected a path, got nothing`},
+		{"dimensions: {a: [b, ~]}\n", `3:21: dimensions.a[1]: expected text, got nothing`},
+		{"smoke: {checks: [~]}\n", `3:18: smoke.checks[0]: no value`},
+		{"compose: {files: [compose.yaml/x]}\n", `3:19: compose.files[0]: not a directory`},
+		{"compose: {files: [fifo]}\n", `3:19: compose.files[0]: fifo is no regular file`},
+		{"compose: {development: [absent.yml]}\n", `3:25: compose.development[0]: absent.yml does not exist`},
+		{"build: {platforms: []}\n", `3:20: build.platforms: expected at least one platform`},
+		{"dimensions: {A: [b]}\n", `3:17: dimensions.A: expected lower-case letters and digits, with . _ - between them, got "A"`},
+		{"scan: {waive: [{distribution: a, statement: b, expires: 2030-01-01}, {distribution: a, statement: c, expires: 2030-01-01}]}\n", `3:70: scan.waive[1]: "a" is taken already`},
+		{"smoke: {memory: {duration: -1s}}\n", `3:28: smoke.memory.duration: expected a duration, got -1s`},
+		{"smoke: {memory: {horizon: 0s}}\n", `3:27: smoke.memory.horizon: expected a duration above zero, got 0s`},
+		{"smoke: {memory: {load: {http: {service: a, path: x}}}}\n", `3:50: smoke.memory.load.http.path: expected a path that starts with /, got "x"`},
+		{"smoke: {memory: {load: {exec: {command: [x]}}}}\n", `3:31: smoke.memory.load.exec.service: expected a value, got nothing`},
+		{"ledger: {file: ''}\n", `3:16: ledger.file: expected a directory`},
+		{env("files: [absent.yml]"), `5:13: environments.staging.files[0]: absent.yml does not exist`},
+		{env("targets: [{name: Prod, host: ssh://a}]"), `5:22: environments.staging.targets[0].name: expected lower-case letters and digits, with . _ - between them, got "Prod"`},
+		{env("targets: [{name: a, host: 'ssh://a b'}]"), `5:31: environments.staging.targets[0].host: expected ssh://user@host, unix:///path or tcp://host:port, got "ssh://a b"`},
+		{env("approvals: {notBy: [builder, builder]}"), `5:34: environments.staging.approvals.notBy[1]: "builder" is taken already`},
+		{env("strategy: {pause: -1m}"), `5:23: environments.staging.strategy.pause: expected a duration above zero, got -1m0s`},
+		{env("snapshots: {volumes: [a, a]}"), `5:30: environments.staging.snapshots.volumes[1]: "a" is taken already`},
 		{"compose: {files: [keys]}\n", `3:19: compose.files[0]: keys is a directory`},
 		{"compose: {files: [../compose.yaml]}\n", `3:19: compose.files[0]: expected a path within the project, got "../compose.yaml"`},
 		{"compose: {files: [/etc/passwd]}\n", `3:19: compose.files[0]: expected a path within the project, got "/etc/passwd"`},
@@ -97,6 +121,7 @@ func TestMistakes(t *testing.T) {
 		{"smoke: {checks: [{name: a, tcp: 1}]}\n", `3:18: smoke.checks[0].service: expected a value, got nothing`},
 		{check("survives: restart"), `5:7: smoke.checks[0]: expected one of http, exec, tcp and log, got 0 of them`},
 		{check("tcp: 80, log: x"), `5:7: smoke.checks[0]: expected one of http, exec, tcp and log, got 2 of them`},
+		{check("tcp: 80, http: "), `5:38: smoke.checks[0].http: no value`},
 		{check("tcp: 0"), `5:34: smoke.checks[0].tcp: expected a port from 1 to 65535, got 0`},
 		{check("log: '['"), "5:34: smoke.checks[0].log: error parsing regexp: missing closing ]: `[`"},
 		{check("exec: []"), `5:35: smoke.checks[0].exec: expected a command`},

@@ -98,6 +98,20 @@ func TestTheExampleLoads(t *testing.T) {
 	}
 }
 
+// TestTheDemosFileLoads where it lies, with the files that it names.
+func TestTheDemosFileLoads(t *testing.T) {
+	c, err := Load("../../examples/agent/promote.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Inactive(); err != nil {
+		t.Error(err)
+	}
+	if err := c.CheckLedger(false); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestDefaults: every key but name and registry has one.
 func TestDefaults(t *testing.T) {
 	c := sound(t, minimal+"environments: {staging: {}}\n")
