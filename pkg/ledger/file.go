@@ -113,7 +113,7 @@ func (s *fileStore) Write(ctx context.Context, from Position, add, checkpoint []
 	return nil
 }
 
-// make creates the directory, durably.
+// make creates the directory and what is missing above it, durably.
 func (s *fileStore) make() error {
 	if _, err := os.Stat(s.dir); err == nil {
 		return nil
@@ -121,10 +121,21 @@ func (s *fileStore) make() error {
 	if err := s.step("mkdir"); err != nil {
 		return err
 	}
+	there := filepath.Dir(s.dir) // the nearest directory that exists already
+	for there != filepath.Dir(there) {
+		if _, err := os.Stat(there); err == nil {
+			break
+		}
+		there = filepath.Dir(there)
+	}
 	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return err
 	}
-	return s.syncDir(filepath.Dir(s.dir))
+	for dir := filepath.Dir(s.dir); ; dir = filepath.Dir(dir) {
+		if err := s.syncDir(dir); err != nil || dir == there || dir == filepath.Dir(dir) {
+			return err
+		}
+	}
 }
 
 // acquire waits for the lock.

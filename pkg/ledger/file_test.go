@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -89,7 +90,7 @@ func memoryDir(t *testing.T) string {
 // steps counts the changes of the disk that one append makes, and names them.
 func steps(t *testing.T, before int) []string {
 	t.Helper()
-	dir := filepath.Join(memoryDir(t), "ledger")
+	dir := filepath.Join(memoryDir(t), "project", "ledger")
 	for n := range before {
 		if err := put(t, &fileStore{dir: dir}, "before", int64(n)); err != nil {
 			t.Fatal(err)
@@ -113,7 +114,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 	for before := range 3 {
 		for i, op := range steps(t, before) {
 			t.Run(fmt.Sprintf("%d records, %d %s", before, i, op), func(t *testing.T) {
-				dir := filepath.Join(memoryDir(t), "ledger")
+				dir := filepath.Join(memoryDir(t), "project", "ledger")
 				for n := range before {
 					if err := put(t, &fileStore{dir: dir}, fmt.Sprint(n), int64(n)); err != nil {
 						t.Fatal(err)
@@ -167,7 +168,7 @@ func TestEveryStepMayFail(t *testing.T) {
 		ops := steps(t, before)
 		for i, op := range ops {
 			for _, cause := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS, syscall.EACCES} {
-				dir := filepath.Join(memoryDir(t), "ledger")
+				dir := filepath.Join(memoryDir(t), "project", "ledger")
 				for n := range before {
 					if err := put(t, &fileStore{dir: dir}, fmt.Sprint(n), int64(n)); err != nil {
 						t.Fatal(err)
@@ -202,7 +203,7 @@ func TestEveryStepMayFail(t *testing.T) {
 
 // TestADiskThatKeepsFailing: taking the append back fails too, and says so.
 func TestADiskThatKeepsFailing(t *testing.T) {
-	dir := filepath.Join(memoryDir(t), "ledger")
+	dir := filepath.Join(memoryDir(t), "project", "ledger")
 	if err := put(t, &fileStore{dir: dir}, "first", 0); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestTornTails(t *testing.T) {
 
 // TestAReaderNeverSeesHalfAnAppend: it waits until the writer is done.
 func TestAReaderNeverSeesHalfAnAppend(t *testing.T) {
-	dir := filepath.Join(memoryDir(t), "ledger")
+	dir := filepath.Join(memoryDir(t), "project", "ledger")
 	if err := put(t, &fileStore{dir: dir}, "first", 0); err != nil {
 		t.Fatal(err)
 	}
@@ -305,5 +306,15 @@ func TestAReaderNeverSeesHalfAnAppend(t *testing.T) {
 	}}
 	if err := put(t, writing, "second", 1); err != nil || !looked {
 		t.Fatal(looked, err)
+	}
+}
+
+// TestNewDirectoriesAreDurable: the name of each one is synced in the one above.
+func TestNewDirectoriesAreDurable(t *testing.T) {
+	ops := steps(t, 0)
+	want := []string{"mkdir", "sync directory", "sync directory", "sync directory", "write checkpoint.next", "sync checkpoint.next",
+		"write log", "sync log", "sync directory", "rename", "sync directory"}
+	if !slices.Equal(ops, want) {
+		t.Errorf("the first append does\n%q\nwant\n%q", ops, want)
 	}
 }
