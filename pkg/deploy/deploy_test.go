@@ -270,7 +270,7 @@ func TestFailureIsUndone(t *testing.T) {
 			w := newWorld(t)
 			first := w.stack("1")
 			w.mustDeploy(w.job(first, 1))
-			before, images := snapshot(w.seen()), w.images
+			before, images, calls := snapshot(w.seen()), w.images, len(w.fake.Calls())
 			w.images = map[string]release.PlatformImage{}
 			j := w.job(w.stack("2"), 2)
 			j.Timeout = 100 * time.Millisecond
@@ -282,11 +282,88 @@ func TestFailureIsUndone(t *testing.T) {
 			if after := snapshot(w.seen()); !slices.Equal(after, before) {
 				t.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 			}
+			if touched := slices.Contains(w.fake.Calls()[calls:], "stop agent-executor-1"); touched != (name == "executor unhealthy") {
+				t.Errorf("executor stopped: %t", touched)
+			}
 			w.images = images
 			if err := w.whole(first); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A service that did not change may suffer from the change of another: it gets
+// time, and when it does not recover, the deployment failed.
+func TestOthersMayRecover(t *testing.T) {
+	for _, recovers := range []bool{true, false} {
+		w := newWorld(t)
+		work := w.stack("1")
+		w.mustDeploy(w.job(work, 1))
+		planner := w.container("planner").ID
+		w.fake.After = func(op, subject string) error {
+			if op == "start" && subject == "agent-store-1" {
+				w.fake.SetHealth(planner, "unhealthy")
+				if recovers {
+					time.AfterFunc(30*time.Millisecond, func() { w.fake.SetHealth(planner, "healthy") })
+				}
+			}
+			return nil
+		}
+		j := w.job(w.stack("1"), 2)
+		j.Timeout = 150 * time.Millisecond
+		j.Workload.Services[1].ConfigHash = "changed"
+		switch err := w.deploy(j); {
+		case recovers && err != nil:
+			t.Error(err)
+		case recovers && w.container("planner").Health != "healthy":
+			t.Error("it did not wait")
+		case !recovers && !strings.Contains(fmt.Sprint(err), "agent-planner-1"):
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// What a service depends on must be well before it is replaced, also when that
+// did not change.
+func TestDependenciesAreAwaited(t *testing.T) {
+	w := newWorld(t)
+	work := w.stack("1")
+	w.mustDeploy(w.job(work, 1))
+	bus := w.container("bus").ID
+	w.fake.SetHealth(bus, "starting")
+	time.AfterFunc(40*time.Millisecond, func() { w.fake.SetHealth(bus, "healthy") })
+	j := w.job(w.stack("1"), 2)
+	j.Workload.Services[3].ConfigHash = "changed"
+	w.fake.Before = func(op, subject string) error {
+		if op == "stop" && subject == "agent-planner-1" {
+			if c, err := w.fake.Inspect(context.Background(), bus); err != nil || c.Health != "healthy" {
+				t.Errorf("the bus is %s, %v", c.Health, err)
+			}
+		}
+		return nil
+	}
+	w.mustDeploy(j)
+}
+
+// Going back, what depends on others goes first.
+func TestUndoIsInReverse(t *testing.T) {
+	w := newWorld(t)
+	work := w.stack("1")
+	w.fake.Health = func(c release.Container) string {
+		return map[bool]string{true: "unhealthy", false: "healthy"}[c.Service == "executor"]
+	}
+	if err := w.deploy(w.job(work, 1)); release.KindOf(err) != release.KindRolledBack {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, call := range w.fake.Calls() {
+		if name, ok := strings.CutPrefix(call, "discard agent-"); ok {
+			order = append(order, name)
+		}
+	}
+	if want := []string{"executor-1", "planner-1", "migrate-1", "store-1", "bus-1"}; !slices.Equal(order, want) {
+		t.Errorf("removed in order %v, want %v", order, want)
 	}
 }
 
@@ -353,7 +430,7 @@ func TestTheGuardHoldsEveryEffect(t *testing.T) {
 		p := w.plan(j)
 		asked, effects := 0, len(w.fake.Calls())
 		j.Guard = func(context.Context) error {
-			if asked++; asked > fatal {
+			if asked++; asked == fatal+1 { // it says so once; that is enough
 				return release.Faultf(release.KindHeld, "", "the lock is gone")
 			}
 			return nil
@@ -370,6 +447,42 @@ func TestTheGuardHoldsEveryEffect(t *testing.T) {
 		}
 		if got := len(w.fake.Calls()) - effects; got != fatal {
 			t.Errorf("the guard allowed %d effects and there were %d", fatal, got)
+		}
+	}
+}
+
+// The guard holds the way back as well, to its last effect.
+func TestTheGuardHoldsUndo(t *testing.T) {
+	for fatal := 0; ; fatal++ {
+		w := newWorld(t)
+		j := w.job(w.stack("1"), 1)
+		w.fake.Before = func(op, subject string) error {
+			if op == "start" && subject == "agent-store-1" {
+				return errors.New("killed")
+			}
+			return nil
+		}
+		j.KeepBroken = true
+		if err := w.deploy(j); err == nil {
+			t.Fatal("deployed")
+		}
+		w.fake.Before = nil
+		effects, asked := len(w.fake.Calls()), 0
+		j.Guard = func(context.Context) error {
+			if asked++; asked == fatal+1 {
+				return release.Faultf(release.KindHeld, "", "the lock is gone")
+			}
+			return nil
+		}
+		err := deploy.Undo(context.Background(), w.fake, j)
+		if got := len(w.fake.Calls()) - effects; got != min(fatal, asked) {
+			t.Errorf("the guard allowed %d effects and there were %d", fatal, got)
+		}
+		if err == nil {
+			return
+		}
+		if release.KindOf(err) != release.KindHeld {
+			t.Errorf("%v (%s)", err, release.KindOf(err))
 		}
 	}
 }

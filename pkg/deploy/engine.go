@@ -67,9 +67,6 @@ type guarded struct {
 }
 
 func (g *guarded) allow(ctx context.Context) error {
-	if g.lost != nil {
-		return g.lost
-	}
 	if g.guard != nil {
 		if err := g.guard(ctx); err != nil {
 			g.lost = err

@@ -248,10 +248,13 @@ func (d *deployment) surroundings(ctx context.Context, p release.Plan) error {
 	}); err != nil {
 		return err
 	}
-	// Which volumes there are now is what every container is held against.
+	// The volumes that the plan saw, and those just made, are what every
+	// container is held against.
 	seen, err := d.engine.Observe(ctx, d.Workload.Project)
-	if err == nil {
-		d.seen.Volumes = seen.Volumes
+	for _, v := range seen.Volumes {
+		if _, before := d.seen.Volume(v.Name); !before {
+			d.seen.Volumes = append(d.seen.Volumes, v)
+		}
 	}
 	return err
 }

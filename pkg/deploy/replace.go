@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -103,27 +102,6 @@ func (d *deployment) sameState(ctx context.Context, s release.ServiceSpec, id st
 		if !there || have.Name != m.Source || !sameVolume(have.Identity, was.Identity) {
 			return release.Denied("find out who changes volumes on the target, and restore the data from its backup",
 				"starting service %s: the volume %s at %s is not the one that was there: %s, before %s", s.Name, m.Source, m.Target, orNone(have.Identity), orNone(was.Identity))
-		}
-		if err := d.recordedState(s.Name, m.Target, have.Identity); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// recordedState compares a mount with the target's record.
-func (d *deployment) recordedState(service, path, identity string) error {
-	if d.Recorded == nil {
-		return nil
-	}
-	for _, was := range d.Recorded.Running {
-		recorded, ok := was.Volumes[path]
-		if was.Service != service || !ok || slices.Contains(d.Options.AcceptLoss, volumeName(recorded)) {
-			continue
-		}
-		if !sameVolume(recorded, identity) {
-			return fmt.Errorf("starting service %s: %w", service, release.Denied("restore the volume from its backup",
-				"the volume at %s is %s, recorded is %s", path, identity, recorded))
 		}
 	}
 	return nil

@@ -130,6 +130,24 @@ func TestAVolumeThatVanishesOnTheWay(t *testing.T) {
 	}
 }
 
+// A volume that is replaced after the plan was made, before anything is done.
+func TestAVolumeThatIsReplacedAfterThePlan(t *testing.T) {
+	w := newWorld(t)
+	w.mustDeploy(w.job(w.stack("1"), 1))
+	j := w.job(w.stack("2"), 2)
+	p := w.plan(j)
+	w.fake.Before = func(op, _ string) error {
+		if op == "events" {
+			w.fake.Before = nil
+			w.fake.ReplaceVolume(project + "_memory")
+		}
+		return nil
+	}
+	if err := deploy.Apply(context.Background(), w.fake, j, p); err == nil || !strings.Contains(err.Error(), "not the one that was there") {
+		t.Errorf("%v", err)
+	}
+}
+
 // What a service keeps in the anonymous volume of an image is state, too.
 func TestAnonymousVolumesAreInherited(t *testing.T) {
 	w := newWorld(t)

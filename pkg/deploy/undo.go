@@ -130,7 +130,7 @@ func startAll(ctx context.Context, e Engine, v *watch, seen release.Observed, w 
 
 // removeNetworks removes the networks that the attempt made. Volumes stay,
 // always. A network that somebody else has joined stays too, with a warning.
-func removeNetworks(ctx context.Context, e Engine, j Job) error {
+func removeNetworks(ctx context.Context, e *guarded, j Job) error {
 	made, err := e.ListLabelled(ctx, release.LabelSequence+"="+j.Attempt.Label())
 	if err != nil {
 		return err
@@ -143,7 +143,11 @@ func removeNetworks(ctx context.Context, e Engine, j Job) error {
 		if !slices.Contains(mine.Networks, name) {
 			continue
 		}
-		if err := e.RemoveNetwork(ctx, name); err != nil {
+		err := e.RemoveNetwork(ctx, name)
+		if e.lost != nil {
+			return e.lost
+		}
+		if err != nil {
 			event.Warnf(ctx, "the network %s stays on %s: %v", name, j.Target, err)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/promote-dev/promote/pkg/deploy"
+	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -91,6 +92,18 @@ func TestUpSaysWhatFailed(t *testing.T) {
 				return map[bool]string{true: "starting", false: "healthy"}[c.Service == "bus"]
 			}
 		}, []string{"agent-bus-1", "not well after"}},
+		"a migration that never ends": {func(w *world, work *release.Workload) {
+			work.Services[2].Command = []string{"/probe", "run"}
+		}, []string{"agent-migrate-1", "not well after"}},
+		"created by nobody": {func(w *world, _ *release.Workload) {
+			w.fake.Before = func(op, subject string) error {
+				if op == "create" && subject == "agent-planner-1" {
+					time.Sleep(20 * time.Millisecond)
+					return release.Unavailable("", "disk full")
+				}
+				return nil
+			}
+		}, []string{"disk full"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -99,9 +112,19 @@ func TestUpSaysWhatFailed(t *testing.T) {
 			c.arrange(w, &work)
 			r := w.run(work)
 			r.Timeout = 100 * time.Millisecond
-			err := deploy.Up(context.Background(), w.fake, r)
-			if err == nil {
-				t.Fatal("it is up")
+			if name == "unhealthy" {
+				r.Timeout = 10 * time.Second
+			}
+			// A failure takes its time to be told, and is known all the same.
+			ctx := event.With(context.Background(), func(e event.Event) {
+				if e.Error != "" {
+					time.Sleep(20 * time.Millisecond)
+				}
+			})
+			began := time.Now()
+			err := deploy.Up(ctx, w.fake, r)
+			if err == nil || time.Since(began) > 5*time.Second {
+				t.Fatalf("%v after %s", err, time.Since(began))
 			}
 			for _, s := range c.says {
 				if !strings.Contains(err.Error(), s) {
