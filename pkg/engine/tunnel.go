@@ -102,7 +102,7 @@ func openTunnel(ctx context.Context, address, config string) (*tunnel, error) {
 	if err != nil {
 		return nil, release.Unavailable("install the OpenSSH client (apt-get install openssh-client)", "connecting to %s: %w", address, err)
 	}
-	dir, err := os.MkdirTemp("", "promote-ssh-") // 0700: nobody else may use the socket
+	dir, err := os.MkdirTemp(socketDir(), "promote-ssh-") // 0700: nobody else may use the socket
 	if err != nil {
 		return nil, release.Unavailable("free space in the temporary directory, or set TMPDIR", "connecting to %s: %w", address, err)
 	}
@@ -118,6 +118,17 @@ func openTunnel(ctx context.Context, address, config string) (*tunnel, error) {
 		return nil, errors.Join(err, t.close())
 	}
 	return t, nil
+}
+
+// socketDir is the temporary directory, unless its path is so long that the
+// path of a socket in it would not fit into the kernel's 108 bytes. ssh first
+// binds another name, longer by 17.
+func socketDir() string {
+	const most = 108 - len("/promote-ssh-1234567890/engine.sock") - 18
+	if dir := os.TempDir(); len(dir) <= most {
+		return dir
+	}
+	return "/tmp"
 }
 
 // start runs the process from a thread that stays for as long as the process
@@ -203,12 +214,12 @@ func sshFault(address, said string) error {
 		return false
 	}
 	switch {
-	case has("REMOTE HOST IDENTIFICATION HAS CHANGED", "host key for", "Offending"):
-		text = "the host's key is not the one in known_hosts: " + text
-		hint = "somebody may be between you and the host. Compare the key with the host's console; if the change is meant, ssh-keygen -R the host and add the new key"
 	case has("REVOKED HOST KEY", "marked as revoked", "is revoked"):
 		text = "the host's key is revoked: " + text
 		hint = "do not use this host until its administrator has given it a new key"
+	case has("REMOTE HOST IDENTIFICATION HAS CHANGED"):
+		text = "the host's key is not the one in known_hosts: " + text
+		hint = "somebody may be between you and the host. Compare the key with the host's console; if the change is meant, ssh-keygen -R the host and add the new key"
 	case has("Host key verification failed", "host key is known"):
 		text = "the host's key is unknown: " + text
 		hint = "get the host's key from its administrator or its console and add it to ~/.ssh/known_hosts; a key seen for the first time is not trusted"
