@@ -93,5 +93,8 @@ func (u *Unpacked) Contradiction() error {
 	return u.bad
 }
 
+// DiffID is what the configuration promises the content to be.
+func (u *Unpacked) DiffID() release.Digest { return u.diff }
+
 // Close closes the content.
 func (u *Unpacked) Close() error { return u.inner.Close() }
