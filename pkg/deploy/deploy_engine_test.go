@@ -176,11 +176,17 @@ func TestOnARealEngine(t *testing.T) {
 		t.Errorf("it remembers %q", got)
 	}
 
-	if err := s.Discard(s.ctx, s.name+"-store-1"); err != nil {
+	gone, err := s.Inspect(s.ctx, s.name+"-store-1")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.RemoveVolume(s.ctx, s.name+"_memory"); err != nil {
+	if err := s.Discard(s.ctx, gone.ID); err != nil {
 		t.Fatal(err)
+	}
+	for _, m := range gone.Mounts {
+		if err := s.RemoveVolume(s.ctx, m.Name); err != nil {
+			t.Fatal(err)
+		}
 	}
 	second.Attempt.Sequence = 4
 	if err := s.deploy(second); release.KindOf(err) != release.KindDenied || !strings.Contains(err.Error(), "state/volume-missing") {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -153,12 +155,27 @@ func Recreate(ctx context.Context, e Engine, r Run, service string) error {
 	return v.ready(ctx, id)
 }
 
+// anonymous is the form of the names that engines give to volumes without one.
+var anonymous = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 // Down removes a project's containers, those of `docker compose run` too, and
-// its networks, and its volumes if asked. It goes on after a failure.
+// its networks, and, if asked, its volumes with the anonymous ones that its
+// containers mount. It goes on after a failure.
 func Down(ctx context.Context, e Engine, project string, volumes bool) error {
 	found, err := e.ListLabelled(ctx, release.LabelProject+"="+project)
 	if err != nil {
 		return err
+	}
+	seen, err := e.Observe(ctx, project)
+	if err != nil {
+		return err
+	}
+	for _, c := range seen.Containers {
+		for _, m := range c.Mounts {
+			if anonymous.MatchString(m.Name) && !slices.Contains(found.Volumes, m.Name) {
+				found.Volumes = append(found.Volumes, m.Name)
+			}
+		}
 	}
 	errs := make([]error, len(found.Containers))
 	var wait sync.WaitGroup

@@ -37,6 +37,11 @@ func TestUpAndDown(t *testing.T) {
 		!before("start agent-bus-1", "create agent-planner-1") || !before("start agent-planner-1", "create agent-executor-1") {
 		t.Errorf("order: %v", calls)
 	}
+	// The recreated bus has the anonymous volume by its name.
+	if err := deploy.Recreate(ctx, w.fake, w.run(work), "bus"); err != nil {
+		t.Error(err)
+	}
+	inherited := w.container("bus").Mounts[0].Name
 	if err := deploy.Down(ctx, w.fake, project, false); err != nil {
 		t.Error(err)
 	}
@@ -46,6 +51,18 @@ func TestUpAndDown(t *testing.T) {
 	}
 	if _, ok := seen.Volume(project + "_memory"); !ok {
 		t.Error("the volume went without being asked for")
+	}
+	if _, ok := seen.Volume(inherited); !ok {
+		t.Error("the anonymous volume went without being asked for")
+	}
+	if err := w.fake.RemoveVolume(ctx, inherited); err != nil {
+		t.Error(err)
+	}
+	if err := deploy.Up(ctx, w.fake, w.run(work)); err != nil {
+		t.Fatal(err)
+	}
+	if err := deploy.Recreate(ctx, w.fake, w.run(work), "bus"); err != nil {
+		t.Error(err)
 	}
 	if err := deploy.Down(ctx, w.fake, project, true); err != nil {
 		t.Error(err)
