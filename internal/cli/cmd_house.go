@@ -8,7 +8,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/promote-dev/promote/internal/ui"
-	"github.com/promote-dev/promote/pkg/config"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -123,5 +122,3 @@ func (r *run) demo(ctx context.Context, c *cli.Context) error {
 	r.closeProgress()
 	return r.wiring.Demo(ctx, DemoOptions{Keep: c.Bool("keep"), Story: c.String("example"), Streams: r.std})
 }
-
-var _ = (*config.Config)(nil)

@@ -50,6 +50,7 @@ type CopyResult struct {
 	Bytes       int64          `json:"bytes"`
 	Blobs       int            `json:"blobs"`
 	Mounted     int            `json:"mounted"`
+	Present     int            `json:"present"`
 	Referrers   int            `json:"referrers"`
 	DryRun      bool           `json:"dryRun,omitempty"`
 }

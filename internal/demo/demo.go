@@ -47,6 +47,13 @@ type Workspace struct {
 	Projects []string `json:"projects"`
 }
 
+// Prefix begins the name of every workspace's directory.
+const Prefix = "promote-demo-"
+
+// Name is the project's name in the workspace: each demo's own, because what
+// targets remember of a ledger is kept under it.
+func (w Workspace) Name() string { return "agent-" + w.ID }
+
 // story carries the demo from scene to scene.
 type story struct {
 	o      Options

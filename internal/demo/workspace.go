@@ -28,7 +28,7 @@ func (s *story) open(ctx context.Context) error {
 		return err
 	}
 	s.w = Workspace{ID: id, Projects: []string{"promote-demo-" + id + "-staging", "promote-demo-" + id + "-production"}}
-	if s.w.Dir, err = os.MkdirTemp("", "promote-demo-"); err != nil {
+	if s.w.Dir, err = os.MkdirTemp("", Prefix); err != nil {
 		return err
 	}
 	s.sayf("workspace %s", s.w.Dir)
@@ -172,6 +172,7 @@ func (s *story) configure(tree string) error {
 		}
 	}
 	return rewrite(filepath.Join(tree, "promote.yaml"),
+		"\nname: agent\n", "\nname: "+s.w.Name()+"\n",
 		"registry: ghcr.io/acme/agent", "registry: "+s.w.Registry+"/agent\nsign: {key: ../keys/promote.key}",
 		"  maxAge: 24h", "  maxAge: 24h\n  database: {repository: "+s.w.Registry+"/trivy-db}\n"+
 			"  waive: # the demo's database has no advisories for Debian\n"+

@@ -41,6 +41,8 @@ type PinOptions struct {
 	// Resolve gives the digest that a reference with a tag stands for now.
 	// Not called by PinCheck.
 	Resolve func(ctx context.Context, ref string) (release.Subject, error)
+	// DryRun resolves and reports, and writes nothing.
+	DryRun bool
 }
 
 // PinChange is one reference that was rewritten.
@@ -109,6 +111,9 @@ func Pin(ctx context.Context, o PinOptions) (PinResult, error) {
 	}
 	if err := p.errs.Or(); err != nil {
 		return PinResult{}, err
+	}
+	if o.DryRun {
+		return p.result, nil
 	}
 	for _, f := range files {
 		if err := f.write(); err != nil {

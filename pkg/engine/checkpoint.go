@@ -11,8 +11,10 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
+// LabelCheckpoint is on every checkpoint; its value is the name.
+const LabelCheckpoint = "dev.promote.checkpoint"
+
 const (
-	labelCheckpoint = "dev.promote.checkpoint"            // the name
 	labelGeneration = "dev.promote.checkpoint.generation" // counts up
 	labelText       = "dev.promote.checkpoint.text"
 	mostCheckpoint  = 256 << 10
@@ -49,7 +51,7 @@ func (h *Host) SaveCheckpoint(ctx context.Context, name, text string) error {
 	defer cancel()
 	_, err = h.client.VolumeCreate(short, client.VolumeCreateOptions{
 		Name:   "promote-checkpoint-" + name + "-" + generation,
-		Labels: map[string]string{labelCheckpoint: name, labelGeneration: generation, labelText: text},
+		Labels: map[string]string{LabelCheckpoint: name, labelGeneration: generation, labelText: text},
 	})
 	if err != nil {
 		return h.fault("saving checkpoint", name, err)
@@ -82,7 +84,7 @@ func (h *Host) ReadCheckpoint(ctx context.Context, name string) (string, error) 
 func (h *Host) checkpoints(ctx context.Context, name string) ([]checkpoint, error) {
 	ctx, cancel := h.short(ctx)
 	defer cancel()
-	result, err := h.client.VolumeList(ctx, client.VolumeListOptions{Filters: client.Filters{}.Add("label", labelCheckpoint+"="+name)})
+	result, err := h.client.VolumeList(ctx, client.VolumeListOptions{Filters: client.Filters{}.Add("label", LabelCheckpoint+"="+name)})
 	if err != nil {
 		return nil, h.fault("reading checkpoint", name, err)
 	}

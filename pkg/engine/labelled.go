@@ -80,3 +80,27 @@ func (h *Host) removeImage(ctx context.Context, id string) error {
 	}
 	return h.fault("removing image", id, err)
 }
+
+// RemoveImages removes every image whose reference begins with a prefix, such
+// as a registry's "host:port/". Images that a container still uses stay, and
+// are an error.
+func (h *Host) RemoveImages(ctx context.Context, prefix string) error {
+	if !strings.Contains(prefix, "/") {
+		return release.Faultf(release.KindInternal, "", "removing images: %q is no registry", prefix)
+	}
+	short, cancel := h.short(ctx)
+	defer cancel()
+	images, err := h.client.ImageList(short, client.ImageListOptions{All: true})
+	if err != nil {
+		return h.fault("listing images", h.Name(), err)
+	}
+	var errs []error
+	for _, i := range images.Items {
+		for _, reference := range append(i.RepoTags, i.RepoDigests...) {
+			if strings.HasPrefix(reference, prefix) {
+				errs = append(errs, h.removeImage(ctx, reference))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -433,7 +433,7 @@ func (m *making) smokeTest(ctx context.Context) error {
 		event.Start(ctx, "[smoke] %s", m.version).Cached()
 		return nil
 	}
-	smoke, err := m.p.Smoker.Smoke(ctx, SmokeRequest{Release: m.identity, Model: m.document.Models[release.SmokeModel], Images: m.subjects()})
+	smoke, err := m.p.Smoker.Smoke(ctx, SmokeRequest{Release: m.identity, Model: m.document.Models[release.SmokeModel], Variables: smokeVariables(m.document), Images: m.subjects()})
 	if err != nil {
 		return err
 	}
@@ -442,6 +442,16 @@ func (m *making) smokeTest(ctx context.Context) error {
 		return nil
 	}
 	return denial("the prod-like run failed", SmokeReasons(smoke))
+}
+
+// smokeVariables names what the smoke model's placeholders take from the
+// environment.
+func smokeVariables(d release.Document) []string {
+	var names []string
+	for _, v := range d.Lock.Models[release.SmokeModel].Environment {
+		names = append(names, v.Name)
+	}
+	return names
 }
 
 // SmokeReasons puts a failed smoke run into words.

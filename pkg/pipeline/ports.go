@@ -43,6 +43,8 @@ type SmokeRequest struct {
 	Release release.Digest             `json:"release"`
 	Model   []byte                     `json:"model"`
 	Images  map[string]release.Subject `json:"images"`
+	// Variables names the placeholders of the model.
+	Variables []string `json:"variables"`
 }
 
 // Smoker runs a release under production's conditions. It runs without keys.

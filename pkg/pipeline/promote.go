@@ -361,7 +361,10 @@ func findRelease(h release.History, argument string) (release.Digest, error) {
 	return release.Digest{}, release.Misuse("give the digest", "release %q could be any of %s", argument, found)
 }
 
-func (r *promotion) lockName() string { return r.p.Project.Name + "-" + r.env.Name }
+func (r *promotion) lockName() string { return LockName(r.p.Project.Name, r.env.Name) }
+
+// LockName names an environment's lock object and checkpoint on its targets.
+func LockName(project, environment string) string { return "promote-" + project + "-" + environment }
 
 func (r *promotion) close() {
 	for _, h := range r.hosts {

@@ -1,0 +1,256 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/promote-dev/promote/internal/worktree"
+	"github.com/promote-dev/promote/pkg/compose"
+	"github.com/promote-dev/promote/pkg/config"
+	"github.com/promote-dev/promote/pkg/engine"
+	"github.com/promote-dev/promote/pkg/ledger"
+	"github.com/promote-dev/promote/pkg/pipeline"
+	"github.com/promote-dev/promote/pkg/policy"
+	"github.com/promote-dev/promote/pkg/registry"
+	"github.com/promote-dev/promote/pkg/release"
+	"github.com/promote-dev/promote/pkg/sign"
+)
+
+// lease is how long a promotion holds its environment without a sign of life.
+const lease = 15 * time.Second
+
+// openPipeline builds the adapters that a configuration asks for.
+func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, func(), error) {
+	if err := errors.Join(c.Inactive(), c.CheckLedger(os.Getenv("CI") == "true")); err != nil {
+		return nil, nil, err
+	}
+	client, err := registry.New(registry.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	keys := &keyring{config: c}
+	if err := keys.openTrust(ctx); err != nil {
+		return nil, nil, err
+	}
+	judge, err := policy.Load(ctx, policyOptions(c))
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := openLedger(ctx, c, keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := &pipeline.Pipeline{
+		Project:      project(c, keys.trust),
+		Source:       worktree.Tree{Dir: c.Dir()},
+		Builder:      builder{c},
+		Scanner:      scanner{c},
+		Smoker:       smoker{c},
+		Models:       models{c.Dir()},
+		Images:       images{client},
+		Attestations: client,
+		Documents:    client,
+		Keys:         keys,
+		Verifier:     keys.verifier,
+		Judge:        judge,
+		Ledger:       log,
+		Targets:      targets{engine.Options{Keychain: client.Credentials}},
+		Now:          time.Now,
+	}
+	return p, keys.close, nil
+}
+
+func project(c *config.Config, trust release.Trust) pipeline.Project {
+	return pipeline.Project{
+		Name: c.Name, Registry: c.Registry, Models: c.Models(), Platforms: c.Build.Platforms, Dimensions: c.Dimensions,
+		Environments: c.Environments(), MaxAge: c.Scan.MaxAge, FailOn: c.Scan.FailOn, Trust: trust, Configuration: c.Digest(),
+		Lease: lease, Actor: actor(trust), Values: func(name string) (map[string]string, error) { return values(c, name) },
+	}
+}
+
+// actor says who this is, as far as this machine can tell.
+func actor(trust release.Trust) release.Actor {
+	a := release.Actor{Process: "process " + strconv.Itoa(os.Getpid())}
+	if parties := trust.Roles[release.Promoter]; len(parties) == 1 {
+		a.Name = parties[0].Name
+	}
+	if name := os.Getenv("GITHUB_ACTOR"); name != "" && os.Getenv("GITHUB_ACTIONS") == "true" {
+		a.User = name
+		a.Process = os.Getenv("GITHUB_SERVER_URL") + "/" + os.Getenv("GITHUB_REPOSITORY") + "/actions/runs/" + os.Getenv("GITHUB_RUN_ID")
+	} else if u, err := user.Current(); err == nil {
+		a.User = u.Username
+	}
+	a.Host, _ = os.Hostname() // a record without a host is still a record
+	return a
+}
+
+func openLedger(ctx context.Context, c *config.Config, k *keyring) (*ledger.Ledger, error) {
+	canonical, err := release.Canonical(k.trust)
+	if err != nil {
+		return nil, err
+	}
+	cache, err := cacheDir("ledger")
+	if err != nil {
+		return nil, err
+	}
+	return ledger.Open(ctx, ledger.Options{
+		Dir: c.Abs(c.Ledger.File.Path), Origin: "promote/" + c.Name, Sign: k.signEnvelope, Verify: k.verifier.VerifyEnvelope,
+		Trust: release.DigestOf(canonical), Cache: cache,
+	})
+}
+
+// cacheDir gives a directory of this user's cache; what is in it can be lost.
+func cacheDir(name string) (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", release.Misuse("set HOME or XDG_CACHE_HOME", "finding the cache directory: %w", err)
+	}
+	return filepath.Join(base, "promote", name), nil
+}
+
+func policyOptions(c *config.Config) policy.Options {
+	var dirs []string
+	for _, p := range c.Policies {
+		dirs = append(dirs, c.Abs(p))
+	}
+	return policy.Options{Dirs: dirs}
+}
+
+// keyring opens the private key late and once; the public half it needs from
+// the start.
+type keyring struct {
+	config   *config.Config
+	trust    release.Trust
+	verifier *sign.Verifier
+
+	mu  sync.Mutex
+	key *sign.Key
+}
+
+// openTrust reads who may say what. Without a trust section that is the public
+// half of sign.key: the file beside it, or else the key itself.
+func (k *keyring) openTrust(ctx context.Context) (err error) {
+	var public []byte
+	if k.config.File.Trust == nil {
+		if public, err = k.publicHalf(ctx); err != nil {
+			return err
+		}
+	}
+	if k.trust, err = k.config.Trust(public); err != nil {
+		return err
+	}
+	k.verifier, err = sign.NewVerifier(k.trust)
+	return err
+}
+
+func (k *keyring) publicHalf(ctx context.Context) ([]byte, error) {
+	if file := k.config.PublicKeyFile(); file != "" {
+		text, err := readCapped(file, 64<<10)
+		if err == nil || !errors.Is(err, os.ErrNotExist) {
+			return text, err
+		}
+	}
+	key, err := k.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return key.PublicPEM(), nil
+}
+
+func (k *keyring) open(ctx context.Context) (*sign.Key, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key != nil {
+		return k.key, nil
+	}
+	key, err := sign.LoadKey(ctx, k.config.Key(), passphrase)
+	if err != nil {
+		return nil, err
+	}
+	k.key = key
+	return key, nil
+}
+
+func passphrase() ([]byte, error) { return []byte(os.Getenv("COSIGN_PASSWORD")), nil }
+
+func (k *keyring) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.key != nil {
+		k.key.Close()
+		k.key = nil
+	}
+}
+
+// Open implements pipeline.Keys.
+func (k *keyring) Open(ctx context.Context) (pipeline.Signer, error) {
+	key, err := k.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return signer{key, k.party(key)}, nil
+}
+
+// party finds the key in the trust policy.
+func (k *keyring) party(key *sign.Key) release.Signer {
+	s := release.Signer{ID: key.Fingerprint()}
+	for role, parties := range k.trust.Roles {
+		for _, p := range parties {
+			if samePEM(p.PublicKey, key.PublicPEM()) {
+				s.Name = p.Name
+				s.Roles = append(s.Roles, role)
+			}
+		}
+	}
+	slices.Sort(s.Roles)
+	return s
+}
+
+func (k *keyring) signEnvelope(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
+	key, err := k.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return key.SignEnvelope(ctx, payloadType, payload)
+}
+
+type signer struct {
+	*sign.Key
+	party release.Signer
+}
+
+func (s signer) Party() release.Signer { return s.party }
+
+// models merges and resolves Compose files of a project's directory.
+type models struct{ dir string }
+
+func (m models) Load(ctx context.Context, names []string) (pipeline.Composition, error) {
+	files, err := compose.Load(ctx, compose.Options{Dir: m.dir, Files: names})
+	if err != nil {
+		return pipeline.Composition{}, err
+	}
+	model, requirements, err := files.Model()
+	if err != nil {
+		return pipeline.Composition{}, err
+	}
+	return pipeline.Composition{Sources: files.Sources(), Model: model, Requirements: requirements, Findings: files.Findings()}, nil
+}
+
+func (models) Resolve(model []byte, values map[string]string, images map[string]release.Subject) (release.Workload, error) {
+	return compose.Resolve(model, values, images)
+}
+
+// images gives the registry client the pipeline's form of a copy.
+type images struct{ *registry.Client }
+
+func (i images) Copy(ctx context.Context, s release.Subject, repository string, referrers bool) error {
+	_, err := i.Client.Copy(ctx, s, repository, registry.CopyOptions{Referrers: referrers})
+	return err
+}
