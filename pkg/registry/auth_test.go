@@ -196,6 +196,10 @@ func TestCredentialsStayHome(t *testing.T) {
 		if _, err := c.Blob(t.Context(), s.Repository, img.Blobs[0].Digest, 1000); !errors.Is(err, registry.ErrUnauthorized) {
 			t.Errorf("got %v", err)
 		}
+		g.Forget() // and that other host's challenge is not taken for the registry's
+		if _, err := c.Resolve(t.Context(), s.String()); err != nil || len(g.Requests()) != 1 {
+			t.Errorf("afterwards: %v, %v", err, g.Requests())
+		}
 	})
 	t.Run("upload goes elsewhere", func(t *testing.T) {
 		evil := thief(t)

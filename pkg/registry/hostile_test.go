@@ -2,8 +2,6 @@ package registry_test
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/promote-dev/promote/pkg/registry"
 	"github.com/promote-dev/promote/pkg/registry/registrytest"
@@ -108,7 +105,7 @@ func TestHeaderAndBytesDiffer(t *testing.T) {
 	h := newHostile(t)
 	a := h.src.Put(t, "src", "a", registrytest.NewImage(1, 10))
 	b := h.src.Put(t, "src", "v1", registrytest.NewImage(2, 10))
-	h.src.On("", anyManifest+"v1", registrytest.Change(func(header http.Header, body []byte) []byte {
+	h.src.On("GET", anyManifest+"v1", registrytest.Change(func(header http.Header, body []byte) []byte {
 		header.Set("Docker-Content-Digest", a.Digest.String())
 		return body
 	}))
@@ -220,6 +217,24 @@ func TestBlobBroken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A small blob is held to its digest and to the caller's limit, whatever length
+// is announced.
+func TestSmallBlob(t *testing.T) {
+	h := newHostile(t)
+	content := registrytest.Random(1, 1000)
+	d := h.src.PutBlob(t, "src", content)
+	h.src.On("GET", "/blobs/", registrytest.Change(func(_ http.Header, b []byte) []byte { b = bytes.Clone(b); b[7] ^= 1; return b }))
+	_, err := h.c.Blob(t.Context(), h.src.Host+"/src", d, 1000)
+	h.check(t, err, release.KindDenied, d.String())
+	h.src.On("GET", "/blobs/", func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		w.WriteHeader(200)
+		w.(http.Flusher).Flush()
+		_, _ = w.Write(content)
+	})
+	_, err = h.c.Blob(t.Context(), h.src.Host+"/src", d, 999)
+	h.check(t, err, release.KindDenied, "at most 999")
 }
 
 // The destination must not hold a complete blob that is wrong even if it does
@@ -411,246 +426,6 @@ func TestForeignURLs(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// Case 11: slowness and silence.
-func TestSlowRegistry(t *testing.T) {
-	img := registrytest.NewImage(1, 50_000)
-	layer := `/v2/src/blobs/` + img.Blobs[1].Digest.String()
-	cases := map[string]func(h hostile){
-		"manifest a byte at a time": func(h hostile) { h.src.On("GET", anyManifest, registrytest.Drip(20*time.Millisecond)) },
-		"blob a byte at a time":     func(h hostile) { h.src.On("GET", layer, registrytest.Drip(20*time.Millisecond)) },
-		"no answer":                 func(h hostile) { h.src.On("GET", anyManifest, registrytest.Hang()) },
-		"no answer about a blob":    func(h hostile) { h.src.On("GET", layer, registrytest.Hang()) },
-		"no answer to a write":      func(h hostile) { h.dst.On("POST", ".", registrytest.Hang()) },
-		"upload is not taken":       func(h hostile) { h.dst.On("PUT", "/blobs/", registrytest.Hang()) },
-		"no answer to the manifest": func(h hostile) { h.dst.On("PUT", "/manifests/", registrytest.Hang()) },
-	}
-	for name, script := range cases {
-		t.Run(name, func(t *testing.T) {
-			h := newHostile(t)
-			h.c = registrytest.NewClient(t, registrytest.ImpatientLimits())
-			s := h.src.Put(t, "src", "v1", img)
-			script(h)
-			start := time.Now()
-			_, err := h.c.Copy(t.Context(), s, h.dst.Host+"/dst", registry.CopyOptions{Tags: []string{"v1"}})
-			if got := release.KindOf(err); got != release.KindUnavailable {
-				t.Errorf("got %q: %v", got, err)
-			}
-			if took := time.Since(start); took > 5*time.Second {
-				t.Errorf("took %s", took)
-			}
-			if status, _ := h.dst.Ask(http.MethodGet, "/v2/dst/manifests/v1"); status != http.StatusNotFound {
-				t.Errorf("the tag is there: %d", status)
-			}
-		})
-	}
-}
-
-// All that is read about one subject has one deadline, however many answers
-// come just in time.
-func TestSlowListing(t *testing.T) {
-	h := newHostile(t)
-	l := registrytest.ImpatientLimits()
-	l.Header, l.Small = time.Minute, time.Minute
-	h.c = registrytest.NewClient(t, l)
-	s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
-	h.src.On("GET", "/referrers/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		time.Sleep(50 * time.Millisecond)
-		registrytest.Answer(200, []byte(`{"manifests":[]}`), "Content-Type", release.MediaTypeIndex, "Link", `<?again>; rel="next"`)(w, r, next)
-	})
-	start := time.Now()
-	_, err := h.c.Attachments(t.Context(), s)
-	h.check(t, err, release.KindUnavailable, "too slow")
-	if took := time.Since(start); took > 2*time.Second {
-		t.Errorf("took %s", took)
-	}
-}
-
-// The caller's wish to stop is no failure of the registry's, and is heeded at once.
-func TestInterrupted(t *testing.T) {
-	h := newHostile(t)
-	img := registrytest.NewImage(1, 100_000)
-	s := h.src.Put(t, "src", "v1", img)
-	h.src.On("GET", "/blobs/", registrytest.Hang())
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(50*time.Millisecond, cancel)
-	start := time.Now()
-	_, err := h.c.Copy(ctx, s, h.dst.Host+"/dst", registry.CopyOptions{Tags: []string{"v1"}})
-	if took := time.Since(start); release.KindOf(err) != release.KindInterrupted || took > 2*time.Second {
-		t.Errorf("got %v after %s", err, took)
-	}
-}
-
-// Case 12: failures that pass, and Retry-After.
-func TestRetries(t *testing.T) {
-	t.Run("500, 500, 200", func(t *testing.T) {
-		h := newHostile(t)
-		img := registrytest.NewImage(1, 10)
-		s := h.src.Put(t, "src", "v1", img)
-		h.src.On("GET", anyManifest, registrytest.Statuses([]int{500, 502}))
-		h.src.On("GET", "/blobs/", registrytest.Statuses([]int{503, 500}))
-		h.dst.On("", ".", registrytest.Statuses([]int{500, 500}))
-		h.dst.On("PUT", ".", registrytest.Statuses([]int{504, 503}))
-		if _, err := h.c.Copy(t.Context(), s, h.dst.Host+"/dst", registry.CopyOptions{Tags: []string{"v1"}}); err != nil {
-			t.Fatal(err)
-		}
-		h.dst.Whole(t, "dst", img)
-	})
-	t.Run("429 with Retry-After", func(t *testing.T) {
-		h := newHostile(t)
-		s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
-		h.src.On("GET", anyManifest, registrytest.Statuses([]int{429}, "Retry-After", "1"))
-		start := time.Now()
-		if _, err := h.c.Resolve(t.Context(), s.String()); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(start); took < time.Second || took > 2*time.Second {
-			t.Errorf("waited %s, was asked to wait 1s", took)
-		}
-	})
-	t.Run("patience is bounded", func(t *testing.T) {
-		h := newHostile(t)
-		s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
-		h.src.On("GET", anyManifest, registrytest.Answer(429, nil, "Retry-After", "3600"))
-		start := time.Now()
-		h.refuses(t, s, release.KindUnavailable, "1h")
-		if took := time.Since(start); took > time.Second {
-			t.Errorf("took %s", took)
-		}
-	})
-	t.Run("500 for ever", func(t *testing.T) {
-		h := newHostile(t)
-		s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
-		h.src.On("GET", anyManifest, registrytest.Answer(500, []byte(`{"errors":[{"code":"UNKNOWN","message":"disk on fire"}]}`)))
-		h.refuses(t, s, release.KindUnavailable, "disk on fire")
-		if n := count(h.src, "GET", "/manifests/"); n != 4 {
-			t.Errorf("asked %d times, want 4", n)
-		}
-	})
-	t.Run("no such repository at the destination", func(t *testing.T) {
-		h := newHostile(t)
-		s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
-		h.dst.On("POST", "/blobs/uploads/", registrytest.Answer(404, []byte(`{"errors":[{"code":"NAME_UNKNOWN","message":"no"}]}`)))
-		h.refuses(t, s, release.KindUnavailable, h.dst.Host+"/dst does not exist")
-	})
-	t.Run("nobody there", func(t *testing.T) {
-		h := newHostile(t)
-		s := release.Subject{Repository: "127.0.0.1:1/src", Digest: release.DigestOf(nil)}
-		h.refuses(t, s, release.KindUnavailable)
-		_, err := h.c.Attachments(t.Context(), s)
-		h.check(t, err, release.KindUnavailable)
-		if errors.Is(err, registry.ErrNotFound) {
-			t.Errorf("unreachable looks like absent: %v", err)
-		}
-	})
-}
-
-// Cases 13 and 14: floods of referrers, and pages of them.
-func TestReferrerPages(t *testing.T) {
-	img := registrytest.NewImage(1, 10)
-	page := func(items []registrytest.Descriptor) []byte {
-		b, _ := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": release.MediaTypeIndex, "manifests": items})
-		return b
-	}
-	t.Run("the needed one is on the second page", func(t *testing.T) {
-		h := newHostile(t)
-		s := h.src.Put(t, "src", "v1", img)
-		ref := registrytest.NewReferrer(img.Manifest, release.MediaTypeBundle, release.MediaTypeBundle, []byte(`{"needed":true}`))
-		h.src.Put(t, "src", "", ref)
-		h.src.On("GET", `/referrers/[^?]*$`, registrytest.Answer(200, page(nil), "Content-Type", release.MediaTypeIndex,
-			"Link", `<?page=2>; rel="next"`))
-		h.src.On("GET", `/referrers/.*page=2`, registrytest.Answer(200, page([]registrytest.Descriptor{registrytest.Describe(ref.Manifest)}), "Content-Type", release.MediaTypeIndex))
-		list, err := h.c.Attachments(t.Context(), s)
-		if err != nil || len(list) != 1 || string(list[0].Bundle) != `{"needed":true}` || list[0].PredicateType != release.PredicateProvenance {
-			t.Errorf("got %+v, %v", list, err)
-		}
-		got, err := h.c.Copy(t.Context(), s, h.dst.Host+"/dst", registry.CopyOptions{Referrers: true})
-		if err != nil || got.Referrers != 1 {
-			t.Errorf("got %+v, %v", got, err)
-		}
-	})
-	flood := func(perPage int) func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
-		return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-			n, _ := strconv.Atoi(r.URL.Query().Get("page"))
-			var items []registrytest.Descriptor
-			for i := n * perPage; i < min((n+1)*perPage, 10_000); i++ {
-				items = append(items, registrytest.Descriptor{MediaType: release.MediaTypeManifest, Digest: release.DigestOf(fmt.Append(nil, i)), Size: 500, ArtifactType: release.MediaTypeBundle})
-			}
-			headers := []string{"Content-Type", release.MediaTypeIndex}
-			if (n+1)*perPage < 10_000 {
-				headers = append(headers, "Link", fmt.Sprintf(`<?page=%d>; rel="next"`, n+1))
-			}
-			registrytest.Answer(200, page(items), headers...)(w, r, next)
-		}
-	}
-	for _, perPage := range []int{1, 100, 10_000} {
-		t.Run(fmt.Sprintf("10,000 referrers, %d a page", perPage), func(t *testing.T) {
-			h := newHostile(t)
-			s := h.src.Put(t, "src", "v1", img)
-			h.src.On("GET", `/referrers/`, flood(perPage))
-			_, err := h.c.Attachments(t.Context(), s)
-			h.check(t, err, release.KindDenied, s.Digest.String())
-			if n := len(h.src.Requests()); n > 150 {
-				t.Errorf("took %d requests", n)
-			}
-			h.dst.Forget()
-			_, err = h.c.Copy(t.Context(), s, h.dst.Host+"/dst", registry.CopyOptions{Referrers: true, Tags: []string{"v1"}})
-			if release.KindOf(err) != release.KindDenied {
-				t.Errorf("got %v", err)
-			}
-			if status, _ := h.dst.Ask(http.MethodGet, "/v2/dst/manifests/v1"); status != http.StatusNotFound {
-				t.Errorf("the tag is there: %d", status)
-			}
-		})
-	}
-	t.Run("the next page is elsewhere", func(t *testing.T) {
-		h := newHostile(t)
-		elsewhere := registrytest.Serve(t, http.NotFoundHandler())
-		s := h.src.Put(t, "src", "v1", img)
-		h.src.On("GET", `/referrers/`, registrytest.Answer(200, page(nil), "Content-Type", release.MediaTypeIndex, "Link", `<http://`+elsewhere.Host+`/x>; rel="next"`))
-		_, err := h.c.Attachments(t.Context(), s)
-		if release.KindOf(err) != release.KindDenied || len(elsewhere.Requests()) > 0 {
-			t.Errorf("got %v, asked %v", err, elsewhere.Requests())
-		}
-	})
-	t.Run("the list is broken", func(t *testing.T) {
-		h := newHostile(t)
-		s := h.src.Put(t, "src", "v1", img)
-		for _, body := range []string{`{"manifests":[`, `{}`, `[]`, `{"manifests":[],"manifests":[]}`} {
-			h.src.On("GET", `/referrers/`, registrytest.Answer(200, []byte(body), "Content-Type", release.MediaTypeIndex))
-			_, err := h.c.Attachments(t.Context(), s)
-			h.check(t, err, release.KindUnavailable)
-		}
-	})
-}
-
-// Evidence that a list offers and that is about something else, or is not
-// there, or ambiguous, counts for nothing and hides nothing.
-func TestReferrersThatCountForNothing(t *testing.T) {
-	h := newHostile(t)
-	img, other := registrytest.NewImage(1, 10), registrytest.NewImage(2, 10)
-	s := h.src.Put(t, "src", "v1", img)
-	bundle := func(about registrytest.Image, text string) registrytest.Image {
-		return registrytest.NewReferrer(about.Manifest, release.MediaTypeBundle, release.MediaTypeBundle, []byte(text))
-	}
-	good, alien := bundle(img, `{"good":1}`), bundle(other, `{"alien":1}`)
-	h.src.Put(t, "src", "", good)
-	h.src.Put(t, "src", "", alien)
-	odd := bundle(img, `{"odd":1}`)
-	odd.Manifest = registrytest.NewBlob(release.MediaTypeManifest, append(bytes.Clone(odd.Manifest.Bytes), ' ', '1'))
-	h.src.Put(t, "src", "", odd)
-	absent := bundle(img, `{"absent":1}`)
-	var list []registrytest.Descriptor
-	for _, r := range []registrytest.Image{absent, odd, alien, good, good} {
-		list = append(list, registrytest.Describe(r.Manifest))
-	}
-	b, _ := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": release.MediaTypeIndex, "manifests": list})
-	h.src.On("GET", `/referrers/`+s.Digest.String(), registrytest.Answer(200, b, "Content-Type", release.MediaTypeIndex))
-	got, err := h.c.Attachments(t.Context(), s)
-	if err != nil || len(got) != 1 || string(got[0].Bundle) != `{"good":1}` {
-		t.Errorf("got %+v, %v, want the good one", got, err)
 	}
 }
 

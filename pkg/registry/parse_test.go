@@ -79,6 +79,7 @@ func TestParse(t *testing.T) {
 		"empty media type":            {typeManifest, strings.Replace(manifestText(""), typeManifest, "", 1)},
 		"OCI served as Docker":        {typeDockerManifest, manifestText("")},
 		"no header":                   {"", manifestText("")},
+		"untyped, another header":     {"text/html", strings.Replace(manifestText(""), `"mediaType":"`+typeManifest+`",`, "", 1)},
 		"another header":              {"application/json", manifestText("")},
 		"schema 1":                    {typeManifest, strings.Replace(manifestText(""), `"schemaVersion":2`, `"schemaVersion":1`, 1)},
 		"no schema version":           {typeManifest, strings.Replace(manifestText(""), `"schemaVersion":2,`, ``, 1)},
