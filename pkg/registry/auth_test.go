@@ -83,7 +83,11 @@ func TestBearerToken(t *testing.T) {
 		t.Errorf("%d requests went out without a token, want the first only", refused)
 	}
 
+	g.Forget()
 	_, err := clientWith(t, nil).Resolve(t.Context(), s.String())
+	if n := count(g.Proxy, "GET", "/token"); n != 1 { // passwords get locked by insisting
+		t.Errorf("the token server was asked %d times", n)
+	}
 	if !errors.Is(err, registry.ErrUnauthorized) || release.KindOf(err) != release.KindUnavailable || errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("without credentials: %v", err)
 	}

@@ -106,10 +106,11 @@ func (c *Client) classify(ctx, attempt context.Context, host string, err error) 
 	}
 	var fault *release.Fault
 	var already *transient
+	var answered *statusError // of the token server: it won't change its mind
 	var lookup *net.DNSError
 	var timeout net.Error
 	switch {
-	case errors.As(err, &fault), errors.As(err, &already):
+	case errors.As(err, &fault), errors.As(err, &already), errors.As(err, &answered):
 		return err
 	case slow(err):
 		return unavailable(host, err, "gave up")
