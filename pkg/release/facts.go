@@ -14,6 +14,9 @@ import (
 // Facts are monotonic: what is missing, unverified or unusable is written as
 // not verified, and taking evidence away never makes a decision better.
 type Facts struct {
+	// Kind is promote, rollback or fix: the last two bring back what was let
+	// into the environment before.
+	Kind        string           `json:"kind"`
 	Environment EnvironmentFacts `json:"environment"`
 	Release     ReleaseFacts     `json:"release"`
 	// Trust is "single-key" or "roles".
@@ -162,6 +165,8 @@ type HistoryFacts struct {
 	// DeployedToAfter: the last deployed record of the environment before is
 	// this release's. False for the first environment.
 	DeployedToAfter bool `json:"deployedToAfter"`
+	// RanHere: the environment has a deployed record of the release.
+	RanHere bool `json:"ranHere"`
 	// SoakSeconds is how long ago that was, by the record's own claimed time.
 	SoakSeconds         int64 `json:"soakSeconds"`
 	RequiredSoakSeconds int64 `json:"requiredSoakSeconds"`

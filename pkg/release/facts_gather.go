@@ -10,6 +10,10 @@ import (
 // relied on; the rest is local knowledge: the configuration, the ledger, what
 // was read from manifests by digest.
 type Known struct {
+	// Kind is promote, rollback or fix; empty is promote. For the last two
+	// the limits on age do not reject a scan: going back must not wait for a
+	// scanner. The ages are in the facts.
+	Kind        string
 	Environment Environment
 	Digest      Digest // the release's
 	Release     Release
@@ -43,7 +47,11 @@ type Known struct {
 // must not be what a denial rests on; what a newer database knows comes in by
 // Matches, which nobody can strip.
 func GatherFacts(k Known) Facts {
+	if k.Kind == "" {
+		k.Kind = KindPromote
+	}
 	f := Facts{
+		Kind:        k.Kind,
 		Environment: EnvironmentFacts{Name: k.Environment.Name, After: k.Environment.After, First: k.Environment.After == ""},
 		Release: ReleaseFacts{
 			Digest: k.Digest, Name: k.Release.Name, Version: k.Release.Version, Revision: k.Release.Revision,
@@ -60,6 +68,18 @@ func GatherFacts(k Known) Facts {
 	}
 	return f
 }
+
+// scanLimits are the limits that decide whether a scan counts.
+func (k Known) scanLimits() Limits {
+	limits := k.Limits
+	if k.Kind == KindRollback || k.Kind == KindFix {
+		limits.MaxAgeSeconds = noLimit
+	}
+	return limits
+}
+
+// noLimit is longer than anything is old, and short enough for a Duration.
+const noLimit = int64(200 * 365 * 24 * time.Hour / time.Second)
 
 func gatherService(k Known, name string) ServiceFacts {
 	s := k.Release.Services[name]
@@ -81,7 +101,7 @@ func gatherService(k Known, name string) ServiceFacts {
 		})
 	facts.Scan = best(evidence, PredicateVulnerability, noScan(),
 		func(ev Evidence) (ScanFacts, Proof, int64) {
-			p, _ := FactsFromScan(ev, s.Digest, k.Limits, k.Now)
+			p, _ := FactsFromScan(ev, s.Digest, k.scanLimits(), k.Now)
 			return p, p.Proof, scanQuality(p)
 		})
 	facts.SBOM = best(evidence, PredicateCycloneDX, SBOMFacts{Proof: absent("SBOM")},
@@ -208,16 +228,19 @@ func IsRoot(user string) bool {
 }
 
 // HistoryFactsOf says where a release has been, from the ledger's records.
-func HistoryFactsOf(h History, e Environment, d Digest, now time.Time) HistoryFacts {
-	facts := HistoryFacts{RequiredSoakSeconds: seconds(e.Soak)}
+func HistoryFactsOf(h History, environment Environment, d Digest, now time.Time) HistoryFacts {
+	facts := HistoryFacts{RequiredSoakSeconds: seconds(environment.Soak)}
 	if d.IsZero() {
 		return facts
 	}
 	_, facts.Released = h.Released(d)
-	if e.After == "" {
+	for _, e := range h {
+		facts.RanHere = facts.RanHere || e.Record.Phase == Deployed && e.Record.Environment == environment.Name && e.Record.Release == d
+	}
+	if environment.After == "" {
 		return facts
 	}
-	last, ok := h.Deployed(e.After)
+	last, ok := h.Deployed(environment.After)
 	if !ok || last.Record.Release != d {
 		return facts
 	}

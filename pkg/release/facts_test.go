@@ -377,6 +377,30 @@ func TestTheBestScanCounts(t *testing.T) {
 	}
 }
 
+// Going back must not wait for a scanner: for what ran here before, age is a
+// fact and no reason to reject.
+func TestGoingBackAcceptsAnOldScan(t *testing.T) {
+	old := scanEvidence(t, cleanScan(), factsNow.Add(-90*24*time.Hour))
+	k := known(old)
+	if got := GatherFacts(k); got.Kind != KindPromote || got.Services[0].Scan.Verified {
+		t.Errorf("a promotion takes a scan of %d s", got.Services[0].Scan.AgeSeconds)
+	}
+	k.Kind = KindRollback
+	k.History = append(k.History, Entry{Record: Record{Phase: Deployed, Environment: "production", Release: factsRel}})
+	got := GatherFacts(k)
+	if s := got.Services[0].Scan; !s.Verified || s.AgeSeconds != 90*24*3600 {
+		t.Errorf("a rollback refuses it: %+v", s.Proof)
+	}
+	if !got.History.RanHere || got.Limits != k.Limits {
+		t.Errorf("history %+v, limits %+v", got.History, got.Limits)
+	}
+	future := scanEvidence(t, cleanScan(), factsNow.Add(time.Hour))
+	k.Evidence = []Evidence{future}
+	if GatherFacts(k).Services[0].Scan.Verified {
+		t.Error("a rollback takes a scan from the future")
+	}
+}
+
 func TestConfigOf(t *testing.T) {
 	for _, c := range []struct {
 		name  string
