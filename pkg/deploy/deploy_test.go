@@ -193,10 +193,10 @@ func TestUpdateReplacesWhatChangedAndOnlyThat(t *testing.T) {
 		t.Error("bus did not change and was replaced or restarted")
 	}
 	calls := w.fake.Calls()[before:]
-	lastPull := slices.IndexFunc(calls, func(c string) bool { return strings.HasPrefix(c, "stop") })
-	for _, c := range calls[lastPull:] {
+	begin := slices.IndexFunc(calls, func(c string) bool { return !strings.HasPrefix(c, "pull") })
+	for _, c := range calls[begin:] {
 		if strings.HasPrefix(c, "pull") {
-			t.Errorf("%s after something was stopped", c)
+			t.Errorf("%s after something was changed", c)
 		}
 	}
 	running, differences := deploy.ReadBack(second, w.images, w.seen(), recorded, nil)
@@ -282,7 +282,7 @@ func TestFailureIsUndone(t *testing.T) {
 			if after := snapshot(w.seen()); !slices.Equal(after, before) {
 				t.Errorf("before:\n%s\nafter:\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 			}
-			if touched := slices.Contains(w.fake.Calls()[calls:], "stop agent-executor-1"); touched != (name == "executor unhealthy") {
+			if touched := slices.Contains(w.fake.Calls()[calls:], "stop agent-executor-1.promote-old-2"); touched != (name == "executor unhealthy") {
 				t.Errorf("executor stopped: %t", touched)
 			}
 			w.images = images
@@ -336,7 +336,7 @@ func TestDependenciesAreAwaited(t *testing.T) {
 	j := w.job(w.stack("1"), 2)
 	j.Workload.Services[3].ConfigHash = "changed"
 	w.fake.Before = func(op, subject string) error {
-		if op == "stop" && subject == "agent-planner-1" {
+		if op == "stop" && subject == "agent-planner-1.promote-old-2" {
 			if c, err := w.fake.Inspect(context.Background(), bus); err != nil || c.Health != "healthy" {
 				t.Errorf("the bus is %s, %v", c.Health, err)
 			}
@@ -359,7 +359,7 @@ func TestUndoIsInReverse(t *testing.T) {
 	var order []string
 	for _, call := range w.fake.Calls() {
 		if name, ok := strings.CutPrefix(call, "discard agent-"); ok {
-			order = append(order, name)
+			order = append(order, strings.TrimSuffix(name, ".promote-undone-1"))
 		}
 	}
 	if want := []string{"executor-1", "planner-1", "migrate-1", "store-1", "bus-1"}; !slices.Equal(order, want) {

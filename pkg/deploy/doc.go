@@ -5,18 +5,21 @@
 //
 // # How a service is replaced
 //
-// The old container is stopped, renamed to "<name>.promote-old-<attempt>", and
+// The old container is renamed to "<name>.promote-old-<attempt>", stopped, and
 // kept; the new one is created under the name, labelled with the attempt and
 // with the id of the one it replaces, started, and waited for. Only when every
 // service of the target is well are the old ones removed. So what is on the
 // engine says at any moment what was being done: Undo and Finish need nothing
 // else, and one of them always leads to a whole state.
 //
-//	what is there                                Undo              Finish
-//	name (old), stopped                          start it          go on
-//	.promote-old-N, no name                      rename, start     create, start
-//	.promote-old-N, name (N) in any state        remove N, rename  start or renew N
-//	name (N) whose replaced container is gone    ErrCommitted      nothing to do
+//	what is there                                Undo                 Finish
+//	.promote-old-N, no name                      stop, rename, start  stop, create, start
+//	.promote-old-N, name (N) in any state        remove N, as above   keep N or renew it
+//	.promote-undone-N                            remove it            remove it
+//	name (N) whose replaced container is gone    ErrCommitted         nothing to do
+//
+// The names come before the stops: an engine goes on stopping a container when
+// nobody waits for it any more, and until then it looks like one that runs.
 //
 // Volumes are never removed, and a container whose volume is not the one that
 // was there before is not started.

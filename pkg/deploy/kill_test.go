@@ -250,6 +250,103 @@ func TestKilledAgain(t *testing.T) {
 	}
 }
 
+// An engine goes on with a stop that nobody waits for any more. Whoever takes
+// up the attempt must not take the container for one that runs.
+func TestKilledWhileSomethingStops(t *testing.T) {
+	t.Parallel()
+	for stops := 1; stops <= 3; stops++ {
+		for _, resume := range []string{"undo", "finish", "undo, killed, finish"} {
+			s := newScene(t, changes[0])
+			p := s.plan(s.job)
+			left := stops
+			// stopping dies at the n-th stop, which happens a little later.
+			stopping := func(op, name string) error {
+				if op != "stop" {
+					return nil
+				}
+				if left--; left > 0 {
+					return nil
+				}
+				s.fake.Before = func(string, string) error { return errKilled }
+				time.AfterFunc(5*time.Millisecond, func() { s.fake.Die(name, 0) })
+				return errKilled
+			}
+			s.fake.Before = stopping
+			if err := deploy.Apply(context.Background(), s.fake, s.job, p); !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			disarm(s.fake)
+			if resume == "undo, killed, finish" {
+				left = 1
+				s.fake.Before = stopping
+				if err := deploy.Undo(context.Background(), s.fake, s.job); !errors.Is(err, errKilled) {
+					t.Fatal(err)
+				}
+				disarm(s.fake)
+			}
+			do, whole := deploy.Finish, s.isNew
+			if resume == "undo" {
+				do, whole = deploy.Undo, s.isOld
+			}
+			if err := do(context.Background(), s.fake, s.job); err != nil {
+				t.Errorf("stop %d, %s: %v", stops, resume, err)
+			}
+			time.Sleep(10 * time.Millisecond)
+			if err := whole(); err != nil {
+				t.Errorf("stop %d, %s: %v", stops, resume, err)
+			}
+		}
+	}
+}
+
+// What is removed for good was stopped within its grace before, whoever is at
+// it, and what is only put aside does not run.
+func TestWhatGoesIsStoppedFirst(t *testing.T) {
+	const aside = "agent-executor-1.promote-old-2"
+	stopped := func() *scene { // renamed, and killed before the stop
+		s := killedAt(t, changes[3], 2, false)
+		if c, err := s.fake.Inspect(context.Background(), aside); err != nil || c.State != "running" {
+			t.Fatalf("%s is %s, %v", aside, c.State, err)
+		}
+		return s
+	}
+	s := stopped()
+	s.job.KeepOld = true
+	if err := deploy.Finish(context.Background(), s.fake, s.job); err != nil {
+		t.Error(err)
+	}
+	if c, err := s.fake.Inspect(context.Background(), aside); err != nil || c.State != "exited" {
+		t.Errorf("%s is %s, %v", aside, c.State, err)
+	}
+	s = stopped()
+	if err := deploy.Clean(context.Background(), s.fake, s.job); err != nil {
+		t.Error(err)
+	}
+	calls := s.fake.Calls()
+	if last := calls[len(calls)-2:]; !slices.Equal(last, []string{"stop " + aside, "remove " + aside}) {
+		t.Errorf("%v", last)
+	}
+}
+
+// What an undone attempt made goes with the volumes that only it has.
+func TestCleanTakesWhatWasGivenUp(t *testing.T) {
+	s := killedAt(t, changes[1], 10, false) // five pulls, a network, a volume, and the bus are there
+	(&killer{at: 3}).arm(s.fake)            // renamed, stopped, not removed
+	if err := deploy.Undo(context.Background(), s.fake, s.job); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	disarm(s.fake)
+	if n := len(s.seen().Volumes); n != 2 {
+		t.Fatalf("%d volumes", n)
+	}
+	if err := deploy.Clean(context.Background(), s.fake, s.job); err != nil {
+		t.Error(err)
+	}
+	if seen := s.seen(); len(seen.Containers) != 0 || len(seen.Volumes) != 1 || seen.Volumes[0].Name != project+"_memory" {
+		t.Errorf("%+v", seen)
+	}
+}
+
 // A container that another ledger's attempt of the same number made is not
 // ours to remove.
 func TestAttemptsOfTwoLedgersAreTold(t *testing.T) {

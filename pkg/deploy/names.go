@@ -15,7 +15,8 @@ const (
 	composeOneOff    = "com.docker.compose.oneoff"
 	composeDependsOn = "com.docker.compose.depends_on"
 
-	oldMark = ".promote-old-"
+	oldMark    = ".promote-old-"    // replaced; waits for Undo or Clean
+	undoneMark = ".promote-undone-" // made by an attempt that is undone; about to go
 )
 
 // Attempt names one try at deploying: the intended record's sequence, and its
@@ -38,9 +39,16 @@ func (a Attempt) Label() string {
 // oldName is the name that a replaced container waits under.
 func (a Attempt) oldName(name string) string { return name + oldMark + a.Label() }
 
-// made reports whether a container was made by the attempt.
+// made reports whether a container was made by the attempt and stands under
+// its own name.
 func (a Attempt) made(c release.Container) bool {
-	return !isOld(c) && c.Labels[release.LabelSequence] == a.Label()
+	return !isAside(c) && c.Labels[release.LabelSequence] == a.Label()
+}
+
+// undone reports whether the attempt made a container and has given it up.
+func (a Attempt) undone(c release.Container) bool {
+	_, label, ok := strings.Cut(c.Name, undoneMark)
+	return ok && label == a.Label()
 }
 
 // kept reports whether a container was put aside by the attempt, and the name
@@ -50,8 +58,10 @@ func (a Attempt) kept(c release.Container) (name string, ok bool) {
 	return name, ok && label == a.Label()
 }
 
-// isOld reports whether a container was put aside by any attempt.
-func isOld(c release.Container) bool { return strings.Contains(c.Name, oldMark) }
+// isAside reports whether a container was put aside by any attempt.
+func isAside(c release.Container) bool {
+	return strings.Contains(c.Name, oldMark) || strings.Contains(c.Name, undoneMark)
+}
 
 // isOneShot reports whether a container is meant to end by itself.
 func isOneShot(c release.Container, w release.Workload) bool {
@@ -64,7 +74,7 @@ func isOneShot(c release.Container, w release.Workload) bool {
 func current(seen release.Observed) []release.Container {
 	var list []release.Container
 	for _, c := range seen.Containers {
-		if c.Service != "" && !isOld(c) && c.Labels[composeOneOff] != "True" {
+		if c.Service != "" && !isAside(c) && c.Labels[composeOneOff] != "True" {
 			list = append(list, c)
 		}
 	}

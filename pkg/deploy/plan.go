@@ -153,7 +153,7 @@ func (p *planner) extras() {
 		}
 	}
 	for _, c := range p.seen.Containers {
-		if isOld(c) {
+		if isAside(c) {
 			p.add(release.Step{Service: c.Service, Action: ActionRemove, From: imageOf(c), Cause: "put aside by an earlier attempt, " + c.Name})
 		}
 	}

@@ -35,33 +35,55 @@ func (d *deployment) replace(ctx context.Context, s release.ServiceSpec) error {
 
 // makeRoom frees the service's name: a container of this attempt, unfinished,
 // is removed; an older one is put aside. It gives the container that the new
-// one replaces.
+// one replaces, stopped.
 func (d *deployment) makeRoom(ctx context.Context, s release.ServiceSpec) (old release.Container, replaces bool, err error) {
 	for _, c := range d.seen.Containers {
-		if _, kept := d.Attempt.kept(c); kept && c.Service == s.Name {
-			old, replaces = c, true
+		if c.Service == s.Name && d.Attempt.undone(c) {
+			if err := giveUp(ctx, d.engine, d.Attempt, c); err != nil {
+				return old, false, err
+			}
 		}
 	}
 	have, there := standing(d.seen, s, d.Workload.Project)
-	switch {
-	case !there:
-		return old, replaces, nil
-	case d.Attempt.made(have):
-		if err := stop(ctx, d.engine, have); err != nil {
-			return old, replaces, err
-		}
-		return old, replaces, d.engine.Discard(ctx, have.ID)
+	if there && !d.Attempt.made(have) {
+		return have, true, d.putAside(ctx, have)
 	}
-	return have, true, d.putAside(ctx, have)
+	if there {
+		if err := giveUp(ctx, d.engine, d.Attempt, have); err != nil {
+			return old, false, err
+		}
+	}
+	for _, c := range d.seen.Containers {
+		if _, kept := d.Attempt.kept(c); kept && c.Service == s.Name {
+			return c, true, stop(ctx, d.engine, c)
+		}
+	}
+	return old, false, nil
 }
 
-// putAside stops a container within its own grace and gives it the name that
-// tells what it waits for.
+// putAside gives a container the name that tells what it waits for, and stops
+// it within its own grace. The name comes first: an engine goes on stopping when
+// nobody waits any more, and a container that is about to stop looks like one
+// that runs.
 func (d *deployment) putAside(ctx context.Context, c release.Container) error {
-	if err := stop(ctx, d.engine, c); err != nil {
+	if err := d.engine.Rename(ctx, c.ID, d.Attempt.oldName(c.Name)); err != nil {
 		return err
 	}
-	return d.engine.Rename(ctx, c.ID, d.Attempt.oldName(c.Name))
+	return stop(ctx, d.engine, c)
+}
+
+// giveUp removes a container that an attempt made, with the volumes that only
+// it has; first it gets a name that says so, as in putAside.
+func giveUp(ctx context.Context, e Engine, a Attempt, c release.Container) error {
+	if !a.undone(c) {
+		if err := e.Rename(ctx, c.ID, c.Name+undoneMark+a.Label()); err != nil {
+			return err
+		}
+	}
+	if err := stop(ctx, e, c); err != nil {
+		return err
+	}
+	return e.Discard(ctx, c.ID)
 }
 
 func stop(ctx context.Context, e Containers, c release.Container) error {

@@ -41,3 +41,17 @@ func TestRunning(t *testing.T) {
 		})
 	}
 }
+
+func TestHideLeavesOutOnlyWhatTheAttemptPutAside(t *testing.T) {
+	mine := deploy.Attempt{Sequence: 7}
+	seen := release.Observed{Containers: []release.Container{
+		{Name: "agent-planner-1"}, {Name: "agent-planner-1.promote-old-7"}, {Name: "agent-planner-1.promote-old-5"},
+	}}
+	left := mine.Hide(seen).Containers
+	if len(left) != 2 || left[0].Name != "agent-planner-1" || left[1].Name != "agent-planner-1.promote-old-5" {
+		t.Errorf("left %+v", left)
+	}
+	if len(seen.Containers) != 3 {
+		t.Error("what was seen was changed")
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
@@ -55,7 +56,7 @@ func canUndo(seen release.Observed, j Job) error {
 	there := map[string]bool{} // ids and services
 	for _, c := range seen.Containers {
 		_, kept := j.Attempt.kept(c)
-		trace = trace || kept || j.Attempt.made(c)
+		trace = trace || kept || j.Attempt.made(c) || j.Attempt.undone(c)
 		there[c.ID], there[c.Service] = true, true
 	}
 	for _, c := range seen.Containers {
@@ -82,28 +83,31 @@ func committed(j Job, service string) error {
 }
 
 // giveBack removes what the attempt made and gives the old containers their
-// names back, what depends on others first.
+// names back, what depends on others first. An old one that runs may be about
+// to stop, and is stopped to be sure.
 func giveBack(ctx context.Context, e Engine, j Job, seen release.Observed, step *event.Step) error {
 	list := inOrder(seen.Containers)
 	slices.Reverse(list)
 	for _, c := range list {
-		if !j.Attempt.made(c) {
+		if !j.Attempt.made(c) && !j.Attempt.undone(c) {
 			continue
 		}
 		step.Logf("removing %s", c.Name)
-		if err := stop(ctx, e, c); err != nil {
-			return err
-		}
-		if err := e.Discard(ctx, c.ID); err != nil {
+		if err := giveUp(ctx, e, j.Attempt, c); err != nil {
 			return err
 		}
 	}
 	for _, c := range list {
-		if name, ok := j.Attempt.kept(c); ok {
-			step.Logf("bringing back %s", name)
-			if err := e.Rename(ctx, c.ID, name); err != nil {
-				return err
-			}
+		name, ok := j.Attempt.kept(c)
+		if !ok {
+			continue
+		}
+		step.Logf("bringing back %s", name)
+		if err := stop(ctx, e, c); err != nil {
+			return err
+		}
+		if err := e.Rename(ctx, c.ID, name); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -167,7 +171,14 @@ func clean(ctx context.Context, e Engine, target, project string) error {
 	}
 	for _, c := range replacedFirst(seen) {
 		step := event.Start(ctx, "[%s] remove %s", target, c.Name)
-		err := e.Remove(ctx, c.ID)
+		err := stop(ctx, e, c)
+		switch {
+		case err != nil:
+		case strings.Contains(c.Name, undoneMark):
+			err = e.Discard(ctx, c.ID)
+		default:
+			err = e.Remove(ctx, c.ID)
+		}
 		step.Done(err)
 		if err != nil {
 			return err
@@ -186,7 +197,7 @@ func replacedFirst(seen release.Observed) []release.Container {
 	var first, rest []release.Container
 	for _, c := range seen.Containers {
 		switch {
-		case !isOld(c):
+		case !isAside(c):
 		case successor[c.ID]:
 			first = append(first, c)
 		default:

@@ -61,6 +61,10 @@ type upService struct {
 	err     error         // of starting; set before created is closed
 }
 
+// errDependency is what becomes of a service that waited for one that failed.
+// It is never the error to report.
+var errDependency = errors.New("a service that it depends on failed")
+
 // all runs every service side by side and gives the first error.
 func (u *up) all(ctx context.Context, cancel context.CancelFunc) error {
 	var wait sync.WaitGroup
@@ -72,7 +76,7 @@ func (u *up) all(ctx context.Context, cancel context.CancelFunc) error {
 			step := event.Start(ctx, "[%s] start %s", u.Target, s.Name)
 			err := u.one(ctx, s, state)
 			step.Done(err)
-			if err != nil {
+			if err != nil && !errors.Is(err, errDependency) {
 				once.Do(func() { first = err; cancel() }) // before done is closed
 			}
 			close(state.done)
@@ -107,7 +111,7 @@ func (u *up) start(ctx context.Context, s release.ServiceSpec, state *upService)
 			return ctx.Err()
 		}
 		if other.err != nil || ctx.Err() != nil { // the one it waited for has failed
-			return fmt.Errorf("not started, because %s failed: %w", dependency.Service, context.Canceled)
+			return fmt.Errorf("not started: %w: %s", errDependency, dependency.Service)
 		}
 	}
 	id, err := u.engine.Create(ctx, u.Workload.Project, s, containerName(s, u.Workload.Project), workloadLabels(u.Workload, s))
