@@ -176,7 +176,7 @@ func (s *story) configure(tree string) error {
 		"registry: ghcr.io/acme/agent", "registry: "+s.w.Registry+"/agent\nsign: {key: ../keys/promote.key}",
 		"  maxAge: 24h", "  maxAge: 24h\n  database: {repository: "+s.w.Registry+"/trivy-db}\n"+
 			"  waive: # the demo's database has no advisories for Debian\n"+
-			"    - {distribution: debian, statement: \"the demo's advisories cover PyPI and Go only\", expires: 2099-12-31}",
+			"    - {distribution: debian 12, statement: \"the demo's advisories cover PyPI and Go only\", expires: 2099-12-31}",
 		"    duration: 30s\n    warmup: 10s", "    duration: 20s\n    warmup: 5s",
 		"  staging:\n", "  staging:\n    envFile: ../staging.env\n",
 		"    after: staging\n", "    after: staging\n    envFile: ../production.env\n    registry: "+s.w.Registry+"/production/agent\n",

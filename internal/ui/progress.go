@@ -54,7 +54,7 @@ func NewProgress(out *os.File, mode string) (*Progress, error) {
 			mode = "tty"
 		}
 	}
-	display, err := progressui.NewDisplay(out, progressui.DisplayMode(mode), progressui.WithDesc("promote", "promote"))
+	display, err := progressui.NewDisplay(out, progressui.DisplayMode(mode), progressui.WithDesc("", "promote"))
 	if err != nil {
 		return nil, fmt.Errorf("showing progress as %s: %w", mode, err)
 	}
@@ -126,7 +126,12 @@ func (p *Progress) translate(e event.Event) *client.SolveStatus {
 		return &client.SolveStatus{Vertexes: []*client.Vertex{v}}
 	case event.Progress:
 		v := p.vertex(e)
-		s := &client.VertexStatus{ID: e.Part, Vertex: v.Digest, Name: e.Part, Current: e.Current, Total: e.Total, Timestamp: at, Started: v.Started}
+		s := &client.VertexStatus{ID: e.Part, Vertex: v.Digest, Name: e.Part, Timestamp: at, Started: v.Started}
+		if e.Unit == "bytes" {
+			s.Current, s.Total = e.Current, e.Total
+		} else { // the display knows bytes only
+			s.ID = fmt.Sprintf("%d of %d %s", e.Current, e.Total, e.Part)
+		}
 		if e.Total > 0 && e.Current >= e.Total {
 			s.Completed = &at
 		}

@@ -82,7 +82,8 @@ func (h *host) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.Runn
 	if err != nil {
 		return nil, nil, err
 	}
-	running, differences := deploy.ReadBack(d.Workload, d.Images, seen, d.Recorded, nil)
+	job := h.job(d, nil)
+	running, differences := deploy.ReadBack(d.Workload, d.Images, job.Attempt.Hide(seen), d.Recorded, nil)
 	return running, h.reasons(differences), nil
 }
 

@@ -100,10 +100,41 @@ func openLedger(ctx context.Context, c *config.Config, k *keyring) (*ledger.Ledg
 	if err != nil {
 		return nil, err
 	}
+	dir := c.Abs(c.Ledger.File.Path)
 	return ledger.Open(ctx, ledger.Options{
-		Dir: c.Abs(c.Ledger.File.Path), Origin: "promote/" + c.Name, Sign: k.signEnvelope, Verify: k.verifier.VerifyEnvelope,
+		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifier.VerifyEnvelope,
+		Sign: func(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
+			if err := keepOutOfGit(dir); err != nil {
+				return nil, err
+			}
+			return k.signEnvelope(ctx, payloadType, payload)
+		},
 		Trust: release.DigestOf(canonical), Cache: cache,
 	})
+}
+
+// keepOutOfGit makes git ignore the ledger's directory where it is promote's
+// own: a commit that held it would bring an old copy back at every reset.
+func keepOutOfGit(dir string) error {
+	own := filepath.Dir(dir)
+	if filepath.Base(own) != ".promote" {
+		return nil
+	}
+	if err := os.MkdirAll(own, 0o755); err != nil {
+		return release.Unavailable("make the directory writable", "keeping the ledger out of git: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(own, ".gitignore"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = f.WriteString("*\n")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return release.Unavailable("make the directory writable", "keeping the ledger out of git: %w", err)
+	}
+	return nil
 }
 
 // cacheDir gives a directory of this user's cache; what is in it can be lost.

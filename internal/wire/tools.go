@@ -45,7 +45,11 @@ func pin(ctx context.Context, o cli.PinOptions) (cli.PinResult, error) {
 	case o.Update:
 		mode = build.PinUpdate
 	}
-	r, err := build.Pin(ctx, build.PinOptions{Dir: o.Dir, Files: o.Files, Mode: mode, Map: o.Map, Resolve: client.Resolve, DryRun: o.DryRun})
+	files := o.Files
+	if len(files) == 0 {
+		files = nil // find them
+	}
+	r, err := build.Pin(ctx, build.PinOptions{Dir: o.Dir, Files: files, Mode: mode, Map: o.Map, Resolve: client.Resolve, DryRun: o.DryRun})
 	out := cli.PinResult{Changes: []cli.PinChange{}, Unpinned: []cli.PinChange{}, Result: "passed"}
 	if err != nil {
 		out.Result = "failed"

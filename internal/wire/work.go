@@ -11,7 +11,6 @@ import (
 	"github.com/promote-dev/promote/pkg/config"
 	"github.com/promote-dev/promote/pkg/deploy"
 	"github.com/promote-dev/promote/pkg/engine"
-	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/registry"
 	"github.com/promote-dev/promote/pkg/release"
@@ -110,8 +109,6 @@ func builderID() string {
 }
 
 func (s scanner) Scan(ctx context.Context, subject release.Subject) (result release.Scan, err error) {
-	step := event.Start(ctx, "[scan] %s", subject)
-	defer func() { step.Done(err) }()
 	cache, err := cacheDir("scan")
 	if err != nil {
 		return result, err

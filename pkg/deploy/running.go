@@ -40,12 +40,11 @@ func Running(project string, images map[string]release.PlatformImage, seen relea
 	return running, list
 }
 
-// Hide leaves out the containers that the attempt put aside: until Clean they
-// wait for an Undo, and are no difference.
+// Hide leaves out the containers that were put aside and do not run: until
+// Clean they wait for an Undo, and are no difference.
 func (a Attempt) Hide(seen release.Observed) release.Observed {
 	seen.Containers = slices.DeleteFunc(slices.Clone(seen.Containers), func(c release.Container) bool {
-		_, mine := a.kept(c)
-		return mine
+		return isAside(c) && c.State != "running"
 	})
 	return seen
 }

@@ -42,16 +42,19 @@ func TestRunning(t *testing.T) {
 	}
 }
 
-func TestHideLeavesOutOnlyWhatTheAttemptPutAside(t *testing.T) {
+// What was put aside and stopped waits for Commit, which removes it whoever put
+// it there; what runs is never hidden.
+func TestHideLeavesOutWhatWaits(t *testing.T) {
 	mine := deploy.Attempt{Sequence: 7}
 	seen := release.Observed{Containers: []release.Container{
-		{Name: "agent-planner-1"}, {Name: "agent-planner-1.promote-old-7"}, {Name: "agent-planner-1.promote-old-5"},
+		{Name: "agent-planner-1"}, {Name: "agent-planner-1.promote-old-7", State: "exited"},
+		{Name: "agent-planner-1.promote-old-5", State: "exited"}, {Name: "agent-bus-1.promote-old-5", State: "running"},
 	}}
 	left := mine.Hide(seen).Containers
-	if len(left) != 2 || left[0].Name != "agent-planner-1" || left[1].Name != "agent-planner-1.promote-old-5" {
+	if len(left) != 2 || left[0].Name != "agent-planner-1" || left[1].Name != "agent-bus-1.promote-old-5" {
 		t.Errorf("left %+v", left)
 	}
-	if len(seen.Containers) != 3 {
+	if len(seen.Containers) != 4 {
 		t.Error("what was seen was changed")
 	}
 }

@@ -19,7 +19,7 @@ func (p *Pipeline) limits() release.Limits {
 // for this environment, and reduces it to what policies judge.
 func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
 	known := release.Known{
-		Environment: r.env, Digest: r.subject.Digest, Release: r.document.Release, Trust: r.p.Project.Trust,
+		Kind: r.kind, Environment: r.env, Digest: r.subject.Digest, Release: r.document.Release, Trust: r.p.Project.Trust,
 		Images: map[string][]release.PlatformImage{}, Users: map[string]string{}, Matches: map[string]release.Scan{},
 		History: r.history, Limits: r.p.limits(), Now: r.p.Now(),
 	}
