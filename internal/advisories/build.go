@@ -17,9 +17,8 @@ import (
 	dblog "github.com/aquasecurity/trivy-db/pkg/log"
 	"github.com/aquasecurity/trivy-db/pkg/metadata"
 	"github.com/aquasecurity/trivy-db/pkg/types"
-	"github.com/aquasecurity/trivy-db/pkg/vulndb"
-	"github.com/aquasecurity/trivy-db/pkg/vulnsrc"
 	"github.com/aquasecurity/trivy-db/pkg/vulnsrc/osv"
+	"github.com/aquasecurity/trivy-db/pkg/vulnsrc/vulnerability"
 	"go.etcd.io/bbolt"
 
 	"github.com/promote-dev/promote/pkg/event"
@@ -91,9 +90,10 @@ func compile(work, out string, now time.Time) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	source := osv.New(recordDir, sourceID, sources, osv.WithTransformer(platforms{}))
-	builder := vulndb.New(work, out, updateInterval,
-		vulndb.WithVulnSrcs(map[types.SourceID]vulnsrc.VulnSrc{sourceID: source}))
-	if err := builder.Build([]string{string(sourceID)}); err != nil {
+	if err := source.Update(work); err != nil {
+		return err
+	}
+	if err := settle(db.Config{}); err != nil {
 		return err
 	}
 	if err := metadata.NewClient(out).Update(metadata.Metadata{
@@ -102,6 +102,26 @@ func compile(work, out string, now time.Time) (err error) {
 		return err
 	}
 	return db.Config{}.Connection().Sync()
+}
+
+// settle turns what was inserted into what Trivy reads: each vulnerability's
+// details become one entry, and the buckets that are only needed on the way go.
+// trivy-db's own package for this, vulndb, must not be linked: it imports every
+// source of vulnerabilities, and one of them runs the go command whenever the
+// program starts.
+func settle(c db.Config) error {
+	client := vulnerability.New(c)
+	err := c.ForEachVulnerabilityID(func(tx *bbolt.Tx, id string) error {
+		details := client.GetDetails(id)
+		if client.IsRejected(details) {
+			return nil
+		}
+		if err := c.SaveAdvisoryDetails(tx, id); err != nil || len(details) == 0 {
+			return err
+		}
+		return c.PutVulnerability(tx, id, client.Normalize(id, details))
+	})
+	return errors.Join(err, c.DeleteVulnerabilityIDBucket(), c.DeleteVulnerabilityDetailBucket(), c.DeleteAdvisoryDetailBucket())
 }
 
 // platforms keeps for which systems a Go advisory counts, as trivy-db does for

@@ -257,7 +257,7 @@ func (s *story) refuse(ctx context.Context, overlay string, mustName ...string) 
 
 func (s *story) vulnerable(ctx context.Context) error {
 	s.sayf("langchain 0.0.200 is planted as dist-info metadata, without its code")
-	cves := []string{"CVE-2023-36095", "CVE-2023-38860", "CVE-2023-39631"}
+	cves := []string{"CVE-2023-36095", "CVE-2023-38860", "CVE-2023-39631", "CVE-2023-39659"}
 	if err := s.refuse(ctx, "vulnerable", append(cves, "langchain 0.0.200")...); err != nil {
 		return err
 	}

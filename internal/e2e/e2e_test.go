@@ -52,9 +52,9 @@ type (
 func TestTheStory(t *testing.T) {
 	for _, says := range []string{
 		"$ promote release", "$ promote --to staging", "$ promote --to production", "exit code 3",
-		"CVE-2023-36095", "CVE-2023-38860", "CVE-2023-39631", "$ promote rollback production", "it can be proven",
+		"CVE-2023-39659", "langchain 0.0.200", "deploy_key.pem", "$ promote rollback production", "it can be proven",
 	} {
-		if !strings.Contains(theStage.story, says) && !strings.HasPrefix(says, "CVE") {
+		if !strings.Contains(theStage.story, says) {
 			t.Errorf("the story does not tell %q", says)
 		}
 	}
