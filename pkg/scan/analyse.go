@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -27,8 +26,6 @@ import (
 	"github.com/aquasecurity/trivy/pkg/vulnerability"
 
 	"github.com/promote-dev/promote/pkg/event"
-	"github.com/promote-dev/promote/pkg/release"
-	"github.com/promote-dev/promote/pkg/scan/store"
 )
 
 // analyse reads the subject's images and gives everything that was found.
@@ -123,31 +120,6 @@ func disabled() []analyzer.Type {
 		analyzer.TypeExecutable, analyzer.TypeRpmArchive, analyzer.TypeJar,
 	})
 }
-
-// secretRules writes the configuration of Trivy's secret scanner to where it
-// looks for it. Trivy skips a file of an image whose path is the end of the
-// configuration's; nobody can guess this one's.
-func secretRules(cacheDir string) (string, error) {
-	dir, err := filepath.Abs(filepath.Join(cacheDir, "rules"))
-	if err != nil {
-		return "", cacheFault(err)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", cacheFault(err)
-	}
-	name := release.DigestOf([]byte(dir+secretConfig)).Hex() + ".yaml"
-	file := filepath.Join(dir, name)
-	if have, err := os.ReadFile(file); err == nil && string(have) == secretConfig {
-		return file, nil
-	}
-	if err := store.WriteFile(file, []byte(secretConfig)); err != nil {
-		return "", cacheFault(err)
-	}
-	return file, nil
-}
-
-const secretConfig = `skip-patterns: []
-`
 
 func (r report) describe() string {
 	return fmt.Sprintf("%s, %d findings", strings.Join(r.held(), ", "), len(r.findings))

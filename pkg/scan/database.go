@@ -264,7 +264,11 @@ func UpdateDatabase(ctx context.Context, o Options) (release.Database, error) {
 	if o.Offline {
 		return release.Database{}, release.Misuse("run it without --offline", "updating the vulnerability database: offline")
 	}
-	defer quiet()()
+	done, err := prepare()
+	if err != nil {
+		return release.Database{}, err
+	}
+	defer done()
 	got, err := update(ctx, o)
 	return got.info, err
 }

@@ -139,7 +139,7 @@ func (r *report) secret(s ftypes.Secret, path, layer string) {
 
 // coverage says what the database could not judge.
 func (r *report) coverage(result types.Report, covers []string) {
-	distribution, system := "", 0
+	system := 0
 	counts := map[string]int{}
 	archives := 0
 	for _, section := range result.Results {
@@ -156,20 +156,7 @@ func (r *report) coverage(result types.Report, covers []string) {
 			}
 		}
 	}
-	if os := result.Metadata.OS; os != nil && os.Detected() && os.Family != "none" {
-		r.distribution = strings.TrimSpace(string(os.Family) + " " + os.Name)
-		distribution = findings.Distribution(string(os.Family), os.Name)
-		if system == 0 {
-			r.find(findings.Gap(distribution, fmt.Sprintf("the image is %s and its package database is empty or gone: its packages are not judged", distribution)), "")
-		} else {
-			r.packages = append(r.packages, findings.Held{Name: distribution, Packages: system})
-		}
-		if os.Eosl {
-			r.find(findings.Gap(distribution+" end of life", fmt.Sprintf("%s is past its end of life: new vulnerabilities of it are published nowhere", distribution)), "")
-		}
-	} else if system > 0 {
-		r.packages = append(r.packages, findings.Held{Name: "unknown distribution", Packages: system})
-	}
+	r.system(result.Metadata.OS, system)
 	for name, n := range counts {
 		if n > 0 {
 			r.packages = append(r.packages, findings.Held{Name: name, Packages: n})
@@ -181,6 +168,28 @@ func (r *report) coverage(result types.Report, covers []string) {
 	}
 	if archives > 0 {
 		r.find(findings.Gap("java archives", fmt.Sprintf("%d Java archives are not opened: what is in them is not judged", archives)), "")
+	}
+}
+
+// system says which distribution the image is and what could not be judged of
+// it. Trivy drops the packages of what it does not know, without a word.
+func (r *report) system(os *ftypes.OS, packages int) {
+	if os == nil || !os.Detected() {
+		return
+	}
+	if os.Family == "none" {
+		r.find(findings.Gap("unknown distribution", "the image holds packages of a distribution, and not which one: they are not judged"), "")
+		return
+	}
+	r.distribution = strings.TrimSpace(string(os.Family) + " " + os.Name)
+	name := findings.Distribution(string(os.Family), os.Name)
+	if packages == 0 {
+		r.find(findings.Gap(name, fmt.Sprintf("no packages of %s could be judged: the image's package database is empty or gone, or the scanner does not know the distribution", name)), "")
+	} else {
+		r.packages = append(r.packages, findings.Held{Name: name, Packages: packages})
+	}
+	if os.Eosl {
+		r.find(findings.Gap(name+" end of life", fmt.Sprintf("%s is past its end of life: new vulnerabilities of it are published nowhere", name)), "")
 	}
 }
 

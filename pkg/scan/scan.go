@@ -29,7 +29,11 @@ func Image(ctx context.Context, o Options) (_ release.Scan, err error) {
 	if err != nil {
 		return release.Scan{}, err
 	}
-	defer quiet()()
+	done, err := prepare()
+	if err != nil {
+		return release.Scan{}, err
+	}
+	defer done()
 	started := o.Now().UTC()
 	db, err := ensure(ctx, o)
 	if err != nil {

@@ -73,8 +73,12 @@ func (r *body) Read(p []byte) (int, error) {
 	if r.bounds.size > 0 && n > 0 {
 		r.guard.progress(r.bounds.digest.Short(), r.total, r.bounds.size)
 	}
-	if r.total > r.bounds.limit {
-		return 0, r.guard.Deny("reading %s: more than the %d bytes expected", r.bounds.name, r.bounds.limit)
+	switch {
+	case r.total <= r.bounds.limit:
+	case r.bounds.size >= 0:
+		return 0, fmt.Errorf("reading %s: more than the %d bytes expected", r.bounds.name, r.bounds.limit)
+	default:
+		return 0, r.guard.Deny("reading %s: more than the %d bytes that are read", r.bounds.name, r.bounds.limit)
 	}
 	if errors.Is(err, io.EOF) {
 		if bad := r.finish(); bad != nil {
@@ -84,8 +88,8 @@ func (r *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// finish compares what came with what was promised. A body that ends too soon
-// is a broken connection, not a lie.
+// finish compares what came with what was promised. A body of another length
+// is a broken connection; one of other bytes is a lie.
 func (r *body) finish() error {
 	if r.done || r.bounds.head {
 		return nil

@@ -222,9 +222,13 @@ func (g *Guard) guard(resp *http.Response, kind string, digest release.Digest, s
 		}
 	}
 	b.limit = limit
-	if resp.ContentLength > limit {
+	switch announced := resp.ContentLength; {
+	case b.size >= 0 && announced >= 0 && announced != b.size && !b.head:
 		resp.Body.Close()
-		return nil, g.Deny("reading %s: %d bytes announced, at most %d expected", b.name, resp.ContentLength, limit)
+		return nil, fmt.Errorf("reading %s: %d bytes announced, %d expected", b.name, announced, b.size)
+	case announced > limit:
+		resp.Body.Close()
+		return nil, g.Deny("reading %s: %d bytes announced, at most %d are read", b.name, announced, limit)
 	}
 	resp.Body = newBody(g, resp.Body, b)
 	return resp, nil

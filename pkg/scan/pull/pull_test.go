@@ -51,12 +51,12 @@ func TestGuardVerifiesBlobs(t *testing.T) {
 	}{
 		{"as promised", func(w http.ResponseWriter) { fmt.Fprint(w, content) }, false, true},
 		{"other bytes", func(w http.ResponseWriter) { fmt.Fprint(w, "A LAYER") }, true, false},
-		{"too long, announced", func(w http.ResponseWriter) { fmt.Fprint(w, content+"!") }, true, false},
+		{"too long, announced", func(w http.ResponseWriter) { fmt.Fprint(w, content+"!") }, false, false},
 		{"too long, in chunks", func(w http.ResponseWriter) {
 			fmt.Fprint(w, content)
 			w.(http.Flusher).Flush()
 			fmt.Fprint(w, strings.Repeat("x", 1<<20))
-		}, true, false},
+		}, false, false},
 		{"truncated", func(w http.ResponseWriter) { fmt.Fprint(w, content[:3]) }, false, false},
 		{"an error", func(w http.ResponseWriter) { http.Error(w, "gone", http.StatusNotFound) }, false, true},
 	} {
@@ -95,8 +95,9 @@ func TestGuardVerifiesManifests(t *testing.T) {
 		t.Error("another manifest than the one asked for was taken")
 	}
 	manifest = strings.Repeat(" ", MaxManifest+1)
-	if _, err := get(t, g, url+"/v2/app/manifests/latest"); err == nil {
-		t.Error("an endless manifest was read")
+	g, url = serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, manifest) })
+	if _, err := get(t, g, url+"/v2/app/manifests/latest"); err == nil || g.Denial() == nil {
+		t.Errorf("an endless manifest: %v", err)
 	}
 }
 
