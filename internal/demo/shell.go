@@ -35,12 +35,12 @@ func (s *shell) promote(ctx context.Context, wantCode int, into any, args ...str
 	fmt.Fprintf(s.out, "\n%s\n", bold(s.out, "$ promote "+quote(args)))
 	cmd := exec.CommandContext(ctx, s.executable, full...)
 	cmd.Dir, cmd.Env = s.dir, s.environ
-	cmd.Stdout = s.out
+	// What a refusal says must be read; everything else goes where it would go
+	// without the demo, so that the display has its terminal.
 	said := &memory{also: s.err}
-	cmd.Stderr = said
-	if wantCode == 0 && isTerminal(s.err) {
-		// The display needs the terminal itself.
-		cmd.Stderr = s.err
+	cmd.Stdout, cmd.Stderr = s.out, s.err
+	if wantCode != 0 {
+		cmd.Stderr = said
 	}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
@@ -91,11 +91,6 @@ func quote(args []string) string {
 		quoted = append(quoted, a)
 	}
 	return strings.Join(quoted, " ")
-}
-
-func isTerminal(f *os.File) bool {
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // memory keeps what passes through it.

@@ -137,9 +137,6 @@ func (r *promotion) decide(ctx context.Context) (err error) {
 	}
 	for _, v := range r.decision.Verdicts {
 		for _, reason := range v.Reasons {
-			if v.Result == release.Warned {
-				event.Warnf(ctx, "%s: %s", reason.Rule, reason.Message)
-			}
 			step.Logf("%s %s: %s", v.Result, reason.Rule, reason.Message)
 		}
 	}

@@ -164,7 +164,7 @@ func revision(p provenance) (string, error) {
 func revisions(p provenance) []string {
 	list := []string{p.BuildDefinition.ExternalParameters.Revision, p.RunDetails.Metadata.BuildKit.VCS.Revision}
 	for _, d := range p.BuildDefinition.ResolvedDependencies {
-		if commit := d.Digest["gitCommit"]; commit != "" && strings.HasPrefix(d.URI, "git+") {
+		if commit := d.Digest["gitCommit"]; commit != "" && (d.Name == "source" || strings.HasPrefix(d.URI, "git+")) {
 			list = append(list, commit)
 		}
 	}

@@ -468,3 +468,17 @@ func TestJudgeFindings(t *testing.T) {
 		}
 	}
 }
+
+// A checkout without a remote has a commit and no URL.
+func TestRevisionOfACheckoutWithoutRemote(t *testing.T) {
+	commit := strings.Repeat("a", 40)
+	about := DigestOf([]byte("image"))
+	raw := []byte(`{"buildDefinition":{"buildType":"t","resolvedDependencies":[{"name":"source","digest":{"gitCommit":"` + commit + `"}}]},"runDetails":{"builder":{"id":"b"}}}`)
+	facts, err := FactsFromProvenance(Evidence{
+		Subject: Subject{Repository: "r", Digest: about}, PredicateType: PredicateProvenance, Predicate: raw, Digest: about,
+		Signer: Signer{Name: "ci", Roles: []Role{Builder}}, Role: Builder, Verified: true,
+	}, about)
+	if err != nil || facts.Revision != commit {
+		t.Errorf("got %q, %v", facts.Revision, err)
+	}
+}
