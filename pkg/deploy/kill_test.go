@@ -137,6 +137,22 @@ func (s *scene) never(t *testing.T) {
 	}
 }
 
+// gentle looks before every effect that nothing is removed while it runs: it
+// would be killed without a chance to save its state.
+func (s *scene) gentle(t *testing.T, name string) {
+	s.fake.Before = func(op, container string) error {
+		if op != "remove" && op != "discard" {
+			return nil
+		}
+		for _, c := range s.seen().Containers {
+			if c.Name == container && c.State == "running" {
+				t.Errorf("%s: %s %s while it runs", name, op, container)
+			}
+		}
+		return nil
+	}
+}
+
 // effectsOf counts the effects of the whole deployment.
 func effectsOf(t *testing.T, c change) int {
 	s := newScene(t, c)
@@ -180,6 +196,7 @@ func killedAt(t *testing.T, c change, at int, late bool) *scene {
 func undoOrCommitted(t *testing.T, name string, s *scene) {
 	t.Helper()
 	calls := len(s.fake.Calls())
+	s.gentle(t, name)
 	err := deploy.Undo(context.Background(), s.fake, s.job)
 	switch {
 	case errors.Is(err, deploy.ErrCommitted):
@@ -203,6 +220,7 @@ func undoOrCommitted(t *testing.T, name string, s *scene) {
 
 func finish(t *testing.T, name string, s *scene) {
 	t.Helper()
+	s.gentle(t, name)
 	s.fake.After = func(string, string) error { s.never(t); return nil }
 	if err := deploy.Finish(context.Background(), s.fake, s.job); err != nil {
 		t.Errorf("%s: finishing: %v", name, err)
@@ -247,6 +265,61 @@ func TestKilledAgain(t *testing.T) {
 				finish(t, name+", then finish", s)
 			}
 		}
+	}
+}
+
+// Back, forth and back again: what was given up the first time is not in the
+// way of the second.
+func TestKilledBackAndForth(t *testing.T) {
+	t.Parallel()
+	at := effectsOf(t, changes[0]) - 4 // nearly done
+	for back := 1; back <= 3; back++ {
+		for forth := 1; ; forth++ {
+			s := killedAt(t, changes[0], at, false)
+			(&killer{at: back, late: true}).arm(s.fake)
+			if err := deploy.Undo(context.Background(), s.fake, s.job); !errors.Is(err, errKilled) {
+				t.Fatal(err)
+			}
+			(&killer{at: forth, late: true}).arm(s.fake)
+			err := deploy.Finish(context.Background(), s.fake, s.job)
+			disarm(s.fake)
+			if err == nil {
+				break
+			}
+			undoOrCommitted(t, fmt.Sprintf("back %d, forth %d", back, forth), s)
+		}
+	}
+}
+
+// A container that the attempt made and that got ill before it was finished is
+// made anew, and has its time to stop.
+func TestFinishRenewsWhatIsIll(t *testing.T) {
+	s := newScene(t, changes[0])
+	begin := func() { // and be killed when the store was started
+		t.Helper()
+		s.fake.After = func(op, name string) error {
+			if op == "start" && name == "agent-store-1" {
+				s.fake.Before = func(string, string) error { return errKilled }
+			}
+			return nil
+		}
+		if err := deploy.Finish(context.Background(), s.fake, s.job); !errors.Is(err, errKilled) {
+			t.Fatal(err)
+		}
+		disarm(s.fake)
+	}
+	begin()
+	(&killer{at: 1, late: true}).arm(s.fake) // what was begun is given up, and not removed
+	if err := deploy.Undo(context.Background(), s.fake, s.job); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	disarm(s.fake)
+	begin()
+	ill := s.container("store")
+	s.fake.SetHealth("agent-store-1", "unhealthy")
+	finish(t, "ill", s)
+	if _, err := s.fake.Inspect(context.Background(), ill.ID); !errors.Is(err, release.ErrNotFound) {
+		t.Errorf("it is still there: %v", err)
 	}
 }
 

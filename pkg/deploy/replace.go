@@ -33,32 +33,49 @@ func (d *deployment) replace(ctx context.Context, s release.ServiceSpec) error {
 	return d.watch.ready(ctx, id)
 }
 
-// makeRoom frees the service's name: a container of this attempt, unfinished,
-// is removed; an older one is put aside. It gives the container that the new
-// one replaces, stopped.
-func (d *deployment) makeRoom(ctx context.Context, s release.ServiceSpec) (old release.Container, replaces bool, err error) {
-	for _, c := range d.seen.Containers {
-		if c.Service == s.Name && d.Attempt.undone(c) {
-			if err := giveUp(ctx, d.engine, d.Attempt, c); err != nil {
-				return old, false, err
-			}
+// leftovers takes up what an interrupted attempt was doing: what was given up
+// goes, what was put aside stands still.
+func (d *deployment) leftovers(ctx context.Context, _ release.Plan) error {
+	for i, c := range d.seen.Containers {
+		var err error
+		switch {
+		case d.Attempt.undone(c):
+			err = giveUp(ctx, d.engine, d.Attempt, c)
+		case isAside(c):
+			err = stop(ctx, d.engine, c)
+			d.seen.Containers[i].State = "exited"
+		}
+		if err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+// makeRoom frees the service's name: a container of this attempt, unfinished,
+// is removed; an older one is put aside. It gives the container that the new
+// one inherits from, and whether that one is replaced by it.
+func (d *deployment) makeRoom(ctx context.Context, s release.ServiceSpec) (old release.Container, replaces bool, err error) {
 	have, there := standing(d.seen, s, d.Workload.Project)
 	if there && !d.Attempt.made(have) {
 		return have, true, d.putAside(ctx, have)
 	}
-	if there {
-		if err := giveUp(ctx, d.engine, d.Attempt, have); err != nil {
-			return old, false, err
-		}
-	}
 	for _, c := range d.seen.Containers {
 		if _, kept := d.Attempt.kept(c); kept && c.Service == s.Name {
-			return c, true, stop(ctx, d.engine, c)
+			old, replaces = c, true
 		}
 	}
-	return old, false, nil
+	switch {
+	case !there:
+		return old, replaces, nil
+	case replaces:
+		return old, true, giveUp(ctx, d.engine, d.Attempt, have)
+	}
+	// Nothing else holds what it may have kept in volumes of its own.
+	if err := stop(ctx, d.engine, have); err != nil {
+		return have, false, err
+	}
+	return have, false, d.engine.Remove(ctx, have.ID)
 }
 
 // putAside gives a container the name that tells what it waits for, and stops

@@ -130,14 +130,6 @@ func (d *deployment) awaitDependencies(ctx context.Context, s release.ServiceSpe
 
 // extras puts aside what nobody asked for; Clean removes it.
 func (d *deployment) extras(ctx context.Context, _ release.Plan) error {
-	for _, c := range d.seen.Containers { // put aside before, and perhaps not stopped yet
-		_, kept := d.Attempt.kept(c)
-		if _, known := d.Workload.Service(c.Service); kept && !known {
-			if err := stop(ctx, d.engine, c); err != nil {
-				return err
-			}
-		}
-	}
 	for _, c := range inOrder(current(d.seen)) {
 		s, known := d.Workload.Service(c.Service)
 		if first, _ := standing(d.seen, s, d.Workload.Project); known && first.ID == c.ID {

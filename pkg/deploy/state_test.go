@@ -168,6 +168,26 @@ func TestAnonymousVolumesAreInherited(t *testing.T) {
 	}
 }
 
+// Going back to the release before by deploying it again, as the same attempt
+// and after Clean: what the service kept in an anonymous volume is still there.
+func TestAnonymousVolumesSurviveTheWayBack(t *testing.T) {
+	w := newWorld(t)
+	first, second := w.stack("1"), w.stack("1")
+	second.Services[0].ConfigHash = "changed"
+	w.mustDeploy(w.job(first, 1))
+	volume := w.container("bus").Mounts[0]
+	w.mustDeploy(w.job(second, 2))
+	if err := deploy.Finish(context.Background(), w.fake, w.job(first, 2)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.whole(first); err != nil {
+		t.Error(err)
+	}
+	if now := w.container("bus").Mounts[0]; now.Name != volume.Name || now.Identity != volume.Identity {
+		t.Errorf("%+v, before %+v", now, volume)
+	}
+}
+
 // Reading back finds a volume that is not the recorded one.
 func TestReadBackComparesVolumes(t *testing.T) {
 	w := newWorld(t)
