@@ -40,7 +40,7 @@ test-engine: ## the tests on a real engine, BuildKit and registry
 	@$(setup); go test -tags=engine -count=1 -p 1 -timeout 15m $(call tagged,engine)
 
 test-e2e: build ## the story, end to end
-	@$(setup); go test -tags=e2e -count=1 -p 1 -timeout 20m $(call tagged,e2e)
+	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
 
 bench: ## the benchmarks
 	go test -run '^$$' -bench . -benchmem $$(grep -rl --include='*_test.go' 'func Benchmark' . | xargs -r dirname | sort -u)

@@ -105,14 +105,11 @@ func describeDaemon(ctx context.Context, c *client.Client) (Daemon, error) {
 		return Daemon{}, err
 	}
 	d := Daemon{Version: info.BuildkitVersion.Version}
-	for _, w := range workers {
-		for _, p := range w.Platforms {
-			d.Platforms = append(d.Platforms, platforms.Format(platforms.Normalize(p)))
-		}
-		break // the default worker comes first, and builds
-	}
-	if len(d.Platforms) == 0 {
+	if len(workers) == 0 || len(workers[0].Platforms) == 0 {
 		return Daemon{}, errors.New("it has no worker")
+	}
+	for _, p := range workers[0].Platforms { // the default worker comes first, and builds
+		d.Platforms = append(d.Platforms, platforms.Format(platforms.Normalize(p)))
 	}
 	return d, nil
 }

@@ -147,7 +147,9 @@ func (p placeholder) needs(names map[string]bool) {
 		inner := map[string]bool{}
 		q.needs(inner)
 		for name := range inner {
-			names[name] = names[name] // asked for only when p has no value
+			if _, known := names[name]; !known {
+				names[name] = false // asked for only when p has no value
+			}
 		}
 	}
 }

@@ -56,7 +56,6 @@ func TestStateBlocks(t *testing.T) {
 			work := w.stack("1")
 			w.mustDeploy(w.job(work, 1))
 			j := w.job(w.stack("2"), 2)
-			w.images["store"] = w.images["store"] // of version 2
 			old := newWorld(t)
 			oldWork := old.stack("1")
 			running, _ := deploy.ReadBack(oldWork, old.images, w.seen(), nil, nil)

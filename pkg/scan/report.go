@@ -91,6 +91,7 @@ func vulnerabilityFinding(v types.DetectedVulnerability, section types.Result) (
 		purl = v.PkgIdentifier.PURL.String()
 	}
 	return release.Finding{
+		//lint:ignore SA1019 Trivy fills it in from the source it prefers; that choice is wanted
 		ID: v.VulnerabilityID, Severity: severity(v.Severity), Package: v.PkgName, Version: v.InstalledVersion,
 		FixedIn: v.FixedVersion, Path: path, Layer: v.Layer.Digest, Class: release.ClassVulnerability, Title: v.Title,
 	}, purl
