@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,7 +37,8 @@ type Host struct {
 	client  *client.Client
 	tunnel  *tunnel // nil unless the engine is reached over ssh
 
-	cgroups sync.Map // container id → the cgroup file that counts its OOM kills
+	cgroups sync.Map     // container id → the cgroup file that counts its OOM kills
+	memory  atomic.Int64 // of the engine's machine, in bytes; 0 is not asked yet
 }
 
 // Open reaches the engine of a target: a local one, or one over tcp:// with

@@ -160,8 +160,13 @@ func TestOverSSH(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if n := len(sshProcesses(t)); n != 1 {
-		t.Errorf("%d ssh processes for 20 requests at once, want 1", n)
+	processes := sshProcesses(t)
+	if len(processes) != 1 {
+		t.Fatalf("%d ssh processes for 20 requests at once, want 1", len(processes))
+	}
+	// Ctrl-C in the terminal goes to the group of whoever stands in front.
+	if group, err := syscall.Getpgid(processes[0]); err != nil || group == syscall.Getpgrp() {
+		t.Errorf("ssh is in our process group: %d, %v", group, err)
 	}
 	if err := h.Close(); err != nil {
 		t.Error(err)

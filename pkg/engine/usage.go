@@ -26,6 +26,10 @@ func (h *Host) Usage(ctx context.Context, id string) (release.Usage, error) {
 	if err := json.NewDecoder(io.LimitReader(stream.Body, 4<<20)).Decode(&s); err != nil {
 		return release.Usage{}, h.fault("sampling container", id, err)
 	}
+	total, err := h.totalMemory(ctx)
+	if err != nil {
+		return release.Usage{}, err
+	}
 	u := release.Usage{
 		Time:     s.Read,
 		Memory:   workingSet(s.MemoryStats),
@@ -33,10 +37,26 @@ func (h *Host) Usage(ctx context.Context, id string) (release.Usage, error) {
 		PIDs:     int64(s.PidsStats.Current),
 		OOMKills: -1,
 	}
+	if u.Limit >= total { // what engines report where there is none
+		u.Limit = 0
+	}
 	if h.local() {
 		u.OOMKills = h.oomKills(ctx, id)
 	}
 	return u, nil
+}
+
+// totalMemory gives the bytes of memory of the engine's machine, asked once.
+func (h *Host) totalMemory(ctx context.Context) (int64, error) {
+	if total := h.memory.Load(); total > 0 {
+		return total, nil
+	}
+	result, err := h.client.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return 0, h.fault("asking engine", h.Name(), err)
+	}
+	h.memory.Store(result.Info.MemTotal)
+	return result.Info.MemTotal, nil
 }
 
 // workingSet takes the inactive file pages off; cgroup v1 counts those of

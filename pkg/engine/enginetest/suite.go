@@ -390,6 +390,11 @@ func (s *suite) usage(t *testing.T) {
 	if u.Memory <= 0 || u.Memory > 64<<20 || u.Limit != 64<<20 || u.PIDs < 1 || u.Time.IsZero() {
 		t.Errorf("usage: %+v", u)
 	}
+	id = s.create(s.spec("unlimited", "/probe", "run"))
+	s.must(s.Engine.Start(s.ctx, id))
+	if u, err = s.Engine.Usage(s.ctx, id); u.Limit != 0 || err != nil {
+		t.Errorf("without a limit: %+v, %v", u, err)
+	}
 }
 
 func (s *suite) lock(t *testing.T) {
