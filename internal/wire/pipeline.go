@@ -36,9 +36,9 @@ func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, fu
 		return nil, nil, err
 	}
 	keys := &keyring{config: c}
-	if err := keys.openTrust(ctx); err != nil {
-		return nil, nil, err
-	}
+	// Without a key one can still build and scan; whatever reads or writes
+	// evidence gets the error.
+	keys.missing = keys.openTrust(ctx)
 	judge, err := policy.Load(ctx, policyOptions(c))
 	if err != nil {
 		return nil, nil, err
@@ -58,9 +58,9 @@ func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, fu
 		Attestations: client,
 		Documents:    client,
 		Keys:         keys,
-		Verifier:     keys.verifier,
+		Verifier:     keys,
 		Judge:        judge,
-		Ledger:       log,
+		Ledger:       trustedLedger{log, keys},
 		Targets:      targets{engine.Options{Keychain: client.Credentials}},
 		Now:          time.Now,
 	}
@@ -102,7 +102,7 @@ func openLedger(ctx context.Context, c *config.Config, k *keyring) (*ledger.Ledg
 	}
 	dir := c.Abs(c.Ledger.File.Path)
 	return ledger.Open(ctx, ledger.Options{
-		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifier.VerifyEnvelope,
+		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifyEnvelope,
 		Sign: func(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
 			if err := keepOutOfGit(dir); err != nil {
 				return nil, err
@@ -160,6 +160,7 @@ type keyring struct {
 	config   *config.Config
 	trust    release.Trust
 	verifier *sign.Verifier
+	missing  error // why nothing can be verified; nil if it can
 
 	mu  sync.Mutex
 	key *sign.Key
@@ -218,6 +219,36 @@ func (k *keyring) close() {
 		k.key.Close()
 		k.key = nil
 	}
+}
+
+// Verify implements pipeline.Verifier. Nothing is verified without a trust
+// policy; trustedLedger says so before it comes to that.
+func (k *keyring) Verify(ctx context.Context, s release.Subject, list []release.Attachment) []release.Evidence {
+	if k.missing != nil {
+		return nil
+	}
+	return k.verifier.Verify(ctx, s, list)
+}
+
+func (k *keyring) verifyEnvelope(envelope []byte, payloadType string) ([]byte, release.Signer, error) {
+	if k.missing != nil {
+		return nil, release.Signer{}, k.missing
+	}
+	return k.verifier.VerifyEnvelope(envelope, payloadType)
+}
+
+// trustedLedger is a ledger that cannot be read, not even an empty one, without
+// knowing who may say what.
+type trustedLedger struct {
+	*ledger.Ledger
+	keys *keyring
+}
+
+func (l trustedLedger) Read(ctx context.Context) (release.History, release.Checkpoint, error) {
+	if l.keys.missing != nil {
+		return nil, release.Checkpoint{}, l.keys.missing
+	}
+	return l.Ledger.Read(ctx)
 }
 
 // Open implements pipeline.Keys.
