@@ -204,6 +204,16 @@ func TestHanging(t *testing.T) {
 	}
 }
 
+// Being told to stop is neither an engine that does not answer nor a denial.
+func TestCancelled(t *testing.T) {
+	h := (&stub{version: "1.41"}).host(t, Options{})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := h.Observe(ctx, "agent"); release.KindOf(err) != release.KindInterrupted {
+		t.Errorf("%v (%s)", err, release.KindOf(err))
+	}
+}
+
 // A pull sends the credentials of the image's registry, tells its progress by
 // layer, and believes nothing but what it then finds.
 func TestPull(t *testing.T) {
