@@ -170,10 +170,8 @@ func Down(ctx context.Context, e Engine, project string, volumes bool) error {
 	if err != nil {
 		return err
 	}
-	seen, err := e.Observe(ctx, project)
-	if err != nil {
-		return err
-	}
+	// Without an answer the anonymous volumes stay; everything else still goes.
+	seen, observing := e.Observe(ctx, project)
 	for _, c := range seen.Containers {
 		for _, m := range c.Mounts {
 			if anonymous.MatchString(m.Name) && !slices.Contains(found.Volumes, m.Name) {
@@ -200,7 +198,7 @@ func Down(ctx context.Context, e Engine, project string, volumes bool) error {
 			errs = append(errs, e.RemoveVolume(ctx, name))
 		}
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := errors.Join(append(errs, observing)...); err != nil {
 		return fmt.Errorf("taking down project %s: %w", project, err)
 	}
 	return nil
