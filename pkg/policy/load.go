@@ -2,7 +2,6 @@ package policy
 
 import (
 	"context"
-	"fmt"
 	"io/fs"
 	"slices"
 	"time"
@@ -81,15 +80,14 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 	if faults := checkReferences(compiler, sources); len(faults) > 0 {
 		return nil, faults
 	}
-	digest, err := digestOf(sources)
-	if err != nil {
-		return nil, err
-	}
-	p := &Policy{gates: gates, digest: digest, timeout: o.Timeout}
+	p := &Policy{gates: gates, digest: digestOf(sources), timeout: o.Timeout}
 	if p.timeout <= 0 {
 		p.timeout = defaultTimeout
 	}
-	return p, p.prepare(ctx, compiler)
+	if err := p.prepare(ctx, compiler); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (o Options) defaults() fs.FS {
@@ -122,7 +120,7 @@ func newCompiler() (*ast.Compiler, error) {
 		return nil, release.Faultf(release.KindInternal, "report this as a defect of promote", "describing the facts to policies: %w", err)
 	}
 	return ast.NewCompiler().WithStrict(true).WithCapabilities(capabilities()).WithSchemas(facts).
-		WithDefaultRegoVersion(ast.RegoV1), nil
+		WithDefaultRegoVersion(ast.RegoV1).WithEnablePrintStatements(true), nil // else print would vanish unseen
 }
 
 // prepare makes each gate's query once. Each asks for the gate's sets in their
@@ -150,16 +148,16 @@ func (p *Policy) Digest() release.Digest { return p.digest }
 
 // digestOf names files below their own directory, so that the digest is the
 // same on every machine.
-func digestOf(sources []source) (release.Digest, error) {
+func digestOf(sources []source) release.Digest {
 	files := map[string]release.Digest{}
 	for _, s := range sources {
 		files[s.name] = release.DigestOf([]byte(s.text))
 	}
 	raw, err := release.Canonical(files)
 	if err != nil {
-		return release.Digest{}, fmt.Errorf("hashing the policies: %w", err)
+		panic(err) // names and digests always encode
 	}
-	return release.DigestOf(raw), nil
+	return release.DigestOf(raw)
 }
 
 // Gates lists the gates in the order in which they judge.

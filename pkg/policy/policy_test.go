@@ -1,9 +1,11 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
-	"strings"
+	"sync"
 	"testing"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -15,36 +17,34 @@ import (
 var gateNames = []string{"freshness", "models", "order", "pinned", "sbom", "secrets", "signature", "smoke", "user", "vulnerabilities"}
 
 // goodText is the facts that pass every gate, as the Rego tests have them.
-func goodText(t *testing.T) []byte {
-	t.Helper()
+var goodText = sync.OnceValues(func() ([]byte, error) {
 	text, err := policies.FS.ReadFile("facts_test.rego")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	module, err := ast.ParseModule("facts_test.rego", string(text))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	for _, r := range module.Rules {
 		if ruleName(r) == "good" {
 			v, err := ast.JSON(r.Head.Value.Value)
 			if err != nil {
-				t.Fatal(err)
+				return nil, err
 			}
-			raw, err := json.Marshal(v)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return raw
+			return json.Marshal(v)
 		}
 	}
-	t.Fatal("facts_test.rego has no good facts")
-	return nil
-}
+	return nil, errors.New("facts_test.rego has no good facts")
+})
 
 func good(t *testing.T) release.Facts {
 	t.Helper()
-	dec := json.NewDecoder(strings.NewReader(string(goodText(t))))
+	text, err := goodText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
 	var f release.Facts
 	if err := dec.Decode(&f); err != nil {
@@ -81,7 +81,11 @@ func TestTheTestsJudgeRealFacts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := ast.ValueFromReader(strings.NewReader(string(goodText(t))))
+	text, err := goodText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := ast.ValueFromReader(bytes.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -29,15 +30,18 @@ const (
 // read lists the default files, then those of the directories.
 func read(ctx context.Context, o Options) ([]source, error) {
 	sources, err := readTree(ctx, o.defaults(), "promote/policies", "default/", true)
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case err != nil:
 		return nil, release.Faultf(release.KindInternal, "reinstall promote", "reading the default policies: %w", err)
 	}
 	for i, dir := range o.Dirs {
 		more, err := readDir(ctx, dir, fmt.Sprintf("%d/", i))
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil, ctx.Err()
-			}
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case err != nil:
 			return nil, &release.Fault{Kind: release.KindConfig, Op: "reading policies", Subject: dir, Err: err,
 				Hint: "name a directory with Rego files under policies in promote.yaml, or leave it out"}
 		}
@@ -84,8 +88,12 @@ func readTree(ctx context.Context, files fs.FS, dir, prefix string, builtin bool
 			return ctx.Err()
 		case entries > maxEntries:
 			return fmt.Errorf("it holds more than %d entries", maxEntries)
-		case e.IsDir() || path.Ext(name) != extension:
+		case e.IsDir():
 			return nil
+		case path.Ext(name) != extension:
+			return checkLink(files, name, e)
+		case !utf8.ValidString(name):
+			return fmt.Errorf("%q is no name in UTF-8", name)
 		case len(list) == maxFiles:
 			return fmt.Errorf("it holds more than %d files", maxFiles)
 		}
@@ -107,16 +115,21 @@ func readTree(ctx context.Context, files fs.FS, dir, prefix string, builtin bool
 }
 
 // readFile reads a regular file. A link is followed to one: left out silently
-// it would be a gate that is missing.
+// it would be a gate that is missing. It looks before it opens, because opening
+// a pipe waits for a writer.
 func readFile(files fs.FS, name string) (source, error) {
+	info, err := fs.Stat(files, name)
+	if err != nil {
+		return source{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return source{}, fmt.Errorf("%s is no regular file", name)
+	}
 	f, err := files.Open(name)
 	if err != nil {
 		return source{}, err
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return source{}, errors.Join(fmt.Errorf("%s is no regular file", name), err)
-	}
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err != nil {
 		return source{}, err
@@ -125,4 +138,16 @@ func readFile(files fs.FS, name string) (source, error) {
 		return source{}, fmt.Errorf("%s has more than %d bytes", name, maxFile)
 	}
 	return source{text: string(text), test: strings.HasSuffix(name, testExtension)}, nil
+}
+
+// checkLink refuses a linked directory, which is not walked: what it holds
+// would be missing in silence.
+func checkLink(files fs.FS, name string, e fs.DirEntry) error {
+	if e.Type()&fs.ModeSymlink == 0 {
+		return nil
+	}
+	if info, err := fs.Stat(files, name); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a link to a directory; name that directory in promote.yaml", name)
+	}
+	return nil
 }

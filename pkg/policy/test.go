@@ -11,6 +11,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/storage"
 	"github.com/open-policy-agent/opa/v1/storage/inmem"
 	"github.com/open-policy-agent/opa/v1/tester"
+	"github.com/open-policy-agent/opa/v1/topdown"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -68,7 +69,7 @@ func run(ctx context.Context, sources []source, timeout time.Duration) ([]Outcom
 	store := inmem.New()
 	err = storage.Txn(ctx, store, storage.TransactionParams{}, func(txn storage.Transaction) error {
 		results, err := tester.NewRunner().SetCompiler(compiler).SetStore(store).SetModules(modules).
-			SetTimeout(timeout).RaiseBuiltinErrors(true).RunTests(ctx, txn)
+			SetTimeout(timeout).RaiseBuiltinErrors(true).EnableTracing(true).RunTests(ctx, txn)
 		if err != nil {
 			return err
 		}
@@ -81,10 +82,7 @@ func run(ctx context.Context, sources []source, timeout time.Duration) ([]Outcom
 }
 
 func outcome(r *tester.Result) Outcome {
-	o := Outcome{Package: r.Package, Name: r.Name, Passed: r.Pass() && !r.Skip}
-	if r.Location != nil {
-		o.File, o.Line = r.Location.File, r.Location.Row
-	}
+	o := Outcome{Package: r.Package, Name: r.Name, File: r.Location.File, Line: r.Location.Row, Passed: r.Pass() && !r.Skip}
 	if o.Passed {
 		return o
 	}
@@ -94,11 +92,20 @@ func outcome(r *tester.Result) Outcome {
 		o.Message = r.Error.Error()
 	case r.Skip:
 		o.Message = "skipped: a test that does not run shows nothing"
-	case r.FailedAt != nil:
-		o.Message = "failed at " + r.FailedAt.String()
-		if r.FailedAt.Location != nil {
-			o.File, o.Line = r.FailedAt.Location.File, r.FailedAt.Location.Row
-		}
+	default:
+		o.Line = failedAt(r)
 	}
 	return o
+}
+
+// failedAt is the line of the expression at which a test gave up: the last one
+// of its own file that failed.
+func failedAt(r *tester.Result) int {
+	line := r.Location.Row
+	for _, e := range r.Trace {
+		if e.Op == topdown.FailOp && e.Location != nil && e.Location.File == r.Location.File {
+			line = e.Location.Row
+		}
+	}
+	return line
 }
