@@ -380,7 +380,9 @@ func TestFailures(t *testing.T) {
 			}
 		}, loaded, "healthy/bus", []string{"restarted 2 times"}},
 		"wrong status": {func(_ *testing.T, w *world) {
-			w.handler = func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "not yet", http.StatusServiceUnavailable) }
+			w.handler = func(rw http.ResponseWriter, _ *http.Request) {
+				http.Error(rw, "not yet", http.StatusServiceUnavailable)
+			}
 		}, func(o *Options) {
 			o.Checks = []Check{{Name: "answers", Service: "planner", HTTP: &HTTP{Status: 200}, Timeout: 100 * time.Millisecond}}
 		}, "answers", []string{"GET / answered 503, want 200: not yet"}},
