@@ -62,3 +62,31 @@ test_waived_stays_visible if {
 	contains(reason.message, "debian 12")
 	contains(reason.message, "a demo")
 }
+
+test_going_back_to_an_old_database if {
+	facts := testdata.also(testdata.good, {"/services/0/scan/database/ageSeconds": 90060, "/kind": "fix"})
+	count(freshness.deny) == 0 with input as facts
+	testdata.rules(freshness.warn) == {"freshness/database"} with input as facts
+}
+
+test_going_forward_is_not_warned if {
+	facts := testdata.also(testdata.good, {"/services/0/scan/ageSeconds": 90060, "/services/0/scan/database/ageSeconds": 90060})
+	testdata.rules(freshness.deny) == {"freshness/age", "freshness/database"} with input as facts
+	count(freshness.warn) == 0 with input as facts
+}
+
+test_other_classes_are_not_ours if {
+	secret := [testdata.finding("secret", "private-key")]
+	facts := testdata.also(testdata.good, {"/services/0/scan/findings": secret, "/services/0/match/findings": secret, "/services/0/scan/waived": secret})
+	count(freshness.deny | freshness.warn) == 0 with input as facts
+}
+
+test_unverified_contents_say_nothing if {
+	gap := [testdata.finding("coverage", "debian 12")]
+	facts := testdata.also(testdata.without("/services/0/scan"), {
+		"/services/0/scan/findings": gap, "/services/0/scan/waived": gap,
+		"/services/0/scan/ageSeconds": 90060, "/services/0/scan/database/ageSeconds": 90060,
+	})
+	testdata.rules(freshness.deny) == {"freshness/scan"} with input as facts
+	count(freshness.warn) == 0 with input as facts
+}

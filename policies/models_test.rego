@@ -29,3 +29,7 @@ test_warning if {
 test_a_severity_that_nobody_knows_denies if {
 	count(models.deny) == 1 with input as testdata.added("/models", object.union(finding, {"severity": ""}))
 }
+
+test_an_error_is_no_warning if {
+	count(models.warn) == 0 with input as testdata.added("/models", finding)
+}

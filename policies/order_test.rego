@@ -64,3 +64,19 @@ test_going_back if {
 test_a_kind_that_nobody_knows if {
 	testdata.rules(order.deny) == {"order/kind"} with input as testdata.broken("/kind", "")
 }
+
+test_clean_is_not_warned if {
+	count(order.warn) == 0 with input as testdata.broken("/environment", first)
+	count(order.warn) == 0 with input as testdata.broken("/release/dirty", true)
+}
+
+# There is nothing to soak where the release does not run, and going back does
+# not soak again.
+test_soak_is_asked_once if {
+	facts := testdata.also(testdata.good, {"/history/deployedToAfter": false, "/history/soakSeconds": 0})
+	testdata.rules(order.deny) == {"order/after"} with input as facts
+	back := testdata.also(testdata.good, {"/kind": "rollback", "/history/ranHere": true, "/history/soakSeconds": 0})
+	count(order.deny) == 0 with input as back
+	begun := testdata.also(testdata.good, {"/environment": first, "/history/soakSeconds": 0})
+	count(order.deny) == 0 with input as begun
+}

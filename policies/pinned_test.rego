@@ -48,3 +48,9 @@ test_scratch_is_shown if {
 	count(pinned.deny) == 0 with input as facts
 	testdata.rules(pinned.warn) == {"pinned/scratch"} with input as facts
 }
+
+test_unverified_contents_say_nothing if {
+	facts := testdata.also(testdata.without("/services/0/provenance"), {"/services/0/provenance/bases/0/pinned": false})
+	testdata.rules(pinned.deny) == {"pinned/unknown"} with input as facts
+	count(pinned.warn) == 0 with input as testdata.also(testdata.without("/services/0/provenance"), {"/services/0/provenance/bases": []})
+}

@@ -21,3 +21,8 @@ test_to_come if {
 test_empty if {
 	testdata.rules(sbom.deny) == {"sbom/empty"} with input as testdata.broken("/services/1/sbom/components", 0)
 }
+
+test_unverified_contents_say_nothing if {
+	facts := testdata.also(testdata.without("/services/0/sbom"), {"/services/0/sbom/components": 0})
+	testdata.rules(sbom.deny) == {"sbom/missing"} with input as facts
+}

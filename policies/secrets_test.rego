@@ -47,3 +47,15 @@ test_waived_stays_visible if {
 	some reason in warned
 	contains(reason.message, "a test key")
 }
+
+test_other_classes_are_not_ours if {
+	count(secrets.deny) == 0 with input as testdata.added("/services/0/match/findings", testdata.finding("vulnerability", "CVE-2023-1"))
+	count(secrets.warn) == 0 with input as testdata.added("/services/0/scan/waived", testdata.finding("vulnerability", "CVE-2023-1"))
+}
+
+test_unverified_contents_say_nothing if {
+	found := [testdata.finding("secret", "private-key")]
+	facts := testdata.also(testdata.without("/services/0/scan"), {"/services/0/scan/findings": found, "/services/0/scan/waived": found})
+	testdata.rules(secrets.deny) == {"secrets/scan"} with input as facts
+	count(secrets.warn) == 0 with input as facts
+}

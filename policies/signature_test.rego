@@ -52,3 +52,8 @@ test_bad_in_a_plan if {
 test_unknown_origin_is_asked_for_everything if {
 	testdata.rules(signature.deny) == {"signature/origin", "signature/signature", "signature/provenance"} with input as testdata.broken("/services/1/origin", "found")
 }
+
+test_verified_is_not_missing if {
+	facts := testdata.also(testdata.good, {"/producible": true, "/services/0/signature/absent": true})
+	count(signature.unknown | signature.deny) == 0 with input as facts
+}

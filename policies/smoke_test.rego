@@ -63,3 +63,28 @@ test_unhealthy if {
 test_left_out if {
 	testdata.rules(smoke.deny) == {"smoke/untested"} with input as testdata.broken("/smoke/services/0/name", "other")
 }
+
+# What is not verified is not quoted: one mistake, one reason.
+test_unverified_contents_say_nothing if {
+	facts := testdata.also(testdata.without("/smoke"), {
+		"/smoke/result": "warned",
+		"/smoke/failedChecks": [{"name": "a", "result": "failed", "detail": ""}],
+		"/smoke/warnedChecks": [{"name": "b", "result": "warned", "detail": ""}],
+		"/smoke/services/0/name": "other",
+		"/smoke/services/0/healthy": false,
+		"/smoke/services/0/oomKilled": true,
+		"/smoke/services/1/memory/peak": 67108864,
+	})
+	testdata.rules(smoke.deny) == {"smoke/missing"} with input as facts
+	count(smoke.warn) == 0 with input as facts
+	testdata.rules(smoke.deny) == {"smoke/missing"} with input as testdata.also(facts, {"/smoke/result": "failed"})
+}
+
+test_killed_is_said_once if {
+	facts := testdata.also(testdata.good, {"/smoke/services/0/oomKilled": true, "/smoke/services/0/memory/peak": 134217728})
+	count(smoke.deny) == 1 with input as facts
+}
+
+test_without_a_limit if {
+	count(smoke.deny) == 0 with input as testdata.broken("/smoke/services/0/memory/limit", 0)
+}

@@ -38,3 +38,12 @@ test_external_not_known_in_a_plan if {
 	facts := json.patch(testdata.planned("/services/1/provenance"), [{"op": "replace", "path": "/services/1/config/known", "value": false}])
 	testdata.rules(user.deny) == {"user/unknown"} with input as facts
 }
+
+test_not_known_is_said_once if {
+	facts := testdata.also(testdata.good, {"/services/0/config/known": false, "/services/0/config/nonRoot": false})
+	testdata.rules(user.deny) == {"user/unknown"} with input as facts
+}
+
+test_what_is_known_is_not_unknown if {
+	count(user.unknown) == 0 with input as testdata.planned("/services/0/provenance")
+}

@@ -90,3 +90,36 @@ test_waived_stays_visible if {
 	some reason in warned
 	contains(reason.message, "not reachable")
 }
+
+test_other_classes_are_not_ours if {
+	every class in ["secret", "coverage", "licence", "misconfiguration"] {
+		count(vulnerabilities.deny) == 0 with input as testdata.added("/services/0/scan/findings", testdata.finding(class, "x"))
+		count(vulnerabilities.deny) == 0 with input as testdata.added("/services/0/match/findings", testdata.finding(class, "x"))
+		count(vulnerabilities.warn) == 0 with input as testdata.added("/services/0/scan/waived", testdata.finding(class, "x"))
+	}
+}
+
+# The same id elsewhere in the image is another finding.
+test_known_elsewhere if {
+	finding := testdata.finding("vulnerability", "CVE-2023-1")
+	every change in [{"id": "CVE-2023-2"}, {"package": "openssl"}, {"version": "9"}, {"path": "opt/x"}] {
+		facts := testdata.also(testdata.good, {
+			"/services/0/scan/findings": [finding],
+			"/services/0/match/findings": [object.union(finding, change)],
+		})
+		count(vulnerabilities.deny) == 2 with input as facts
+	}
+}
+
+test_unverified_contents_say_nothing if {
+	finding := testdata.finding("vulnerability", "CVE-2023-1")
+	facts := testdata.also(testdata.without("/services/0/scan"), {"/services/0/scan/findings": [finding], "/services/0/scan/waived": [finding]})
+	testdata.rules(vulnerabilities.deny) == {"vulnerabilities/scan"} with input as facts
+	count(vulnerabilities.warn) == 0 with input as facts
+	testdata.rules(vulnerabilities.deny) == {"vulnerabilities/scan"} with input as testdata.also(testdata.without("/services/0/scan"), {"/services/0/scan/result": "failed"})
+}
+
+test_a_result_that_a_finding_explains_is_said_once if {
+	facts := testdata.also(testdata.broken("/services/0/scan/result", "failed"), {"/services/0/scan/findings": [testdata.finding("secret", "key")]})
+	count(vulnerabilities.deny) == 0 with input as facts
+}

@@ -247,3 +247,27 @@ func TestAllowedBuiltins(t *testing.T) {
 		t.Errorf("%d builtins, %d allowed", got, len(allowed))
 	}
 }
+
+// What the manual shows is a policy that works.
+func TestTheManualsExample(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/policies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(manual), "```rego\n")
+	example, _, found := strings.Cut(rest, "```\n")
+	if !found {
+		t.Fatal("docs/policies.md shows no policy")
+	}
+	p := load(t, write(t, map[string]string{"registry.rego": example}))
+	f := good(t)
+	if v := judge(t, p, f)["registry"]; v.Result != release.Failed || len(v.Reasons) != 2 {
+		t.Errorf("another registry: %+v", v)
+	}
+	for i := range f.Services {
+		f.Services[i].Repository = "registry.acme.dev/app/" + f.Services[i].Name
+	}
+	if v := judge(t, p, f)["registry"]; v.Result != release.Passed {
+		t.Errorf("our registry: %+v", v)
+	}
+}
