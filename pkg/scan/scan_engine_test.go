@@ -29,7 +29,10 @@ import (
 )
 
 // registry is the real one that the tests push to.
-type registry struct{ host, prefix string }
+type registry struct {
+	host, prefix string
+	pushed       *[]string // URLs of manifests, to remove in the end
+}
 
 // theRegistry gives a reachable registry with names of this run's own.
 func theRegistry(t *testing.T) registry {
@@ -50,7 +53,13 @@ func theRegistry(t *testing.T) registry {
 	if _, err := rand.Read(b[:]); err != nil {
 		t.Fatal(err)
 	}
-	return registry{host: host, prefix: "scan-test-" + hex.EncodeToString(b[:])}
+	r := registry{host: host, prefix: "scan-test-" + hex.EncodeToString(b[:]), pushed: &[]string{}}
+	t.Cleanup(func() {
+		for _, url := range *r.pushed {
+			_, _ = r.do(http.MethodDelete, url, "", nil) // not every registry can
+		}
+	})
+	return r
 }
 
 func (r registry) repository(name string) string { return r.host + "/" + r.prefix + "/" + name }
@@ -95,7 +104,9 @@ func (r registry) PushBlob(_ context.Context, repository string, b release.Blob)
 }
 
 func (r registry) PushManifest(_ context.Context, repository, tag string, b release.Blob) (release.Digest, error) {
-	_, err := r.do(http.MethodPut, "http://"+r.host+"/v2/"+path(repository)+"/manifests/"+url.PathEscape(tag), b.MediaType, b.Bytes)
+	manifests := "http://" + r.host + "/v2/" + path(repository) + "/manifests/"
+	_, err := r.do(http.MethodPut, manifests+url.PathEscape(tag), b.MediaType, b.Bytes)
+	*r.pushed = append(*r.pushed, manifests+b.Digest.String())
 	return b.Digest, err
 }
 
