@@ -89,7 +89,29 @@ func open() (*stage, error) {
 		return s, err
 	}
 	s.environ = append(s.environ, strings.Fields(strings.TrimPrefix(string(secrets), "export "))...)
-	return s, nil
+	return s, s.hurry()
+}
+
+// hurry makes the smoke runs of the following releases short: the demo has
+// shown a full one, and what is tested from here on is something else.
+func (s *stage) hurry() error {
+	path := filepath.Join(s.tree, "promote.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	short := strings.Replace(string(text), "    duration: 20s\n    warmup: 5s", "    duration: 2s\n    warmup: 1s", 1)
+	if short == string(text) {
+		return errors.New("promote.yaml has another memory test than expected")
+	}
+	if err := os.WriteFile(path, []byte(short), 0o644); err != nil {
+		return err
+	}
+	out, err := exec.Command("git", "-C", s.tree, "-c", "user.name=test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false", "commit", "-q", "-a", "-m", "shorter smoke runs").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("committing: %w: %s", err, out)
+	}
+	return nil
 }
 
 func (s *stage) close() {
