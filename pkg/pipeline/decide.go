@@ -156,18 +156,18 @@ func verdict(gate string, reasons ...release.Reason) release.Verdict {
 func (r *promotion) orderVerdict() release.Verdict {
 	mine, ok := r.history.Released(r.subject.Digest)
 	if !ok {
-		return verdict("order", release.Reason{Rule: "order/released", Message: "the ledger has no released record of " + r.subject.Digest.String(), Fix: "promote release"})
+		return verdict("history", release.Reason{Rule: "history/released", Message: "the ledger has no released record of " + r.subject.Digest.String(), Fix: "promote release"})
 	}
 	if r.kind == release.KindRollback || r.current == nil {
-		return verdict("order")
+		return verdict("history")
 	}
 	running, ok := r.history.Released(r.current.Record.Release)
 	if ok && mine.Record.Sequence < running.Record.Sequence {
-		return verdict("order", release.Reason{Rule: "order/older",
+		return verdict("history", release.Reason{Rule: "history/older",
 			Message: fmt.Sprintf("%s is older than %s, which runs in %s", mine.Record.Version, running.Record.Version, r.env.Name),
 			Fix:     fmt.Sprintf("promote rollback %s --to %s --reason TEXT", r.env.Name, mine.Record.Version)})
 	}
-	return verdict("order")
+	return verdict("history")
 }
 
 // stateVerdict: a release that would start with another or an empty volume

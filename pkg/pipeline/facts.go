@@ -22,6 +22,8 @@ func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
 		Kind: r.kind, Environment: r.env, Digest: r.subject.Digest, Release: r.document.Release, Trust: r.p.Project.Trust,
 		Images: map[string][]release.PlatformImage{}, Users: map[string]string{}, Matches: map[string]release.Scan{},
 		History: r.history, Limits: r.p.limits(), Now: r.p.Now(),
+		// What `to` would make first is unknown to a plan, not denied.
+		Producible: r.options.DryRun && r.env.After == "" && r.options.Release == "" && r.kind == release.KindPromote,
 	}
 	for _, s := range r.workload.Services {
 		known.Users[s.Name] = s.User

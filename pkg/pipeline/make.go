@@ -63,7 +63,8 @@ type making struct {
 // Release builds, scans, signs and smokes every service of HEAD, then
 // assembles, pushes and signs the release and records it. Evidence that is
 // there and fresh is not made again, so a run that was interrupted goes on
-// where it stopped. A scan or a smoke test that fails is a KindDenied fault,
+// where it stopped; where the release is there already, only evidence that is
+// gone or too old is made again. A scan or a smoke test that fails is a KindDenied fault,
 // and nothing is released.
 func (p *Pipeline) Release(ctx context.Context, o ReleaseOptions) (ReleaseResult, error) {
 	head, version, err := p.head(ctx, o.AllowDirty)
@@ -75,7 +76,7 @@ func (p *Pipeline) Release(ctx context.Context, o ReleaseOptions) (ReleaseResult
 		return ReleaseResult{}, err
 	}
 	if found, ok := releasedFrom(history, head, version); ok {
-		return p.existing(ctx, found)
+		return p.existing(ctx, found, head, o.DryRun)
 	}
 	m := &making{p: p, head: head, version: version, images: map[string]release.Image{}, external: map[string]release.Subject{},
 		kept: map[release.Subject][]release.Evidence{}, scans: map[release.Digest]release.Scan{}}
@@ -134,14 +135,89 @@ func releasedFrom(h release.History, head release.Head, version string) (release
 	return release.Entry{}, false
 }
 
-func (p *Pipeline) existing(ctx context.Context, e release.Entry) (ReleaseResult, error) {
+func (p *Pipeline) existing(ctx context.Context, e release.Entry, head release.Head, dryRun bool) (ReleaseResult, error) {
 	subject := release.Subject{Repository: p.Project.Repository(p.Project.Registry), Digest: e.Record.Release}
 	doc, err := p.Documents.PullRelease(ctx, subject)
 	if err != nil {
 		return ReleaseResult{}, err
 	}
 	event.Noticef(ctx, "release %s of %s is there already", doc.Release.Version, e.Record.Release)
-	return p.releaseResult(doc.Release, e.Record.Release, &RecordResult{Sequence: e.Record.Sequence, Digest: e.Digest}, true), nil
+	out := p.releaseResult(doc.Release, e.Record.Release, &RecordResult{Sequence: e.Record.Sequence, Digest: e.Digest}, true)
+	if dryRun {
+		return out, nil
+	}
+	m := &making{p: p, head: head, version: doc.Release.Version, document: doc, identity: e.Record.Release,
+		images: map[string]release.Image{}, external: map[string]release.Subject{},
+		kept: map[release.Subject][]release.Evidence{}, scans: map[release.Digest]release.Scan{}}
+	return out, m.renew(ctx, subject)
+}
+
+// renew makes evidence again that is gone or too old, about the very same
+// digests. With nothing missing it takes a request or two an image.
+func (m *making) renew(ctx context.Context, subject release.Subject) error {
+	for _, name := range m.document.Release.ServiceNames() {
+		s, err := m.document.Release.Subject(name, m.p.Project.Registry)
+		if err != nil {
+			return err
+		}
+		if m.document.Release.Services[name].Origin == release.Built {
+			m.images[name] = release.Image{Service: name, Repository: s.Repository, Digest: s.Digest}
+		} else {
+			m.external[name] = s
+		}
+	}
+	for _, step := range []func(context.Context) error{m.scan, m.rebuild, m.smokeTest} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if m.complete(subject) {
+		return nil
+	}
+	if err := m.sign(ctx); err != nil {
+		return err
+	}
+	return m.attestRelease(ctx, subject)
+}
+
+// complete reports whether every piece of evidence is there and fresh.
+func (m *making) complete(subject release.Subject) bool {
+	if len(m.scans) > 0 || m.smoke != nil || !has(m.kept[subject], release.PredicateSignature) {
+		return false
+	}
+	for _, image := range m.images {
+		kept := m.kept[image.Subject()]
+		if !has(kept, release.PredicateSignature) || !has(kept, release.PredicateProvenance) {
+			return false
+		}
+	}
+	return true
+}
+
+// rebuild builds again what has lost its provenance. Only the same digest can
+// have it back.
+func (m *making) rebuild(ctx context.Context) error {
+	for _, name := range sortedKeys(m.images) {
+		image := m.images[name]
+		if has(m.kept[image.Subject()], release.PredicateProvenance) {
+			continue
+		}
+		if m.compose == nil {
+			if err := m.load(ctx); err != nil {
+				return err
+			}
+		}
+		again := &making{p: m.p, head: m.head, version: m.version, images: map[string]release.Image{}, compose: m.compose}
+		if err := again.build(ctx); err != nil {
+			return err
+		}
+		if got := again.images[name].Digest; got != image.Digest {
+			return release.Denied("make a new release: commit and promote release",
+				"the provenance of %s is gone, and building it again gives %s: it cannot be vouched for", image.Subject(), got)
+		}
+		m.images[name] = again.images[name]
+	}
+	return nil
 }
 
 func (p *Pipeline) releaseResult(r release.Release, identity release.Digest, record *RecordResult, existing bool) ReleaseResult {

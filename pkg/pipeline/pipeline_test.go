@@ -66,6 +66,60 @@ func TestTheSameCommitIsReleasedOnce(t *testing.T) {
 	}
 }
 
+// What somebody stripped, or what grew too old, is made again about the same
+// digests; the release stays the one it was.
+func TestEvidenceIsMadeAgain(t *testing.T) {
+	w, p := fixture(t)
+	first := to(t, p, "staging")
+	held := len(w.records)
+	for name, spoil := range map[string]func(){
+		"stripped": func() { clear(w.attachments) },
+		"too old":  func() { w.now = w.now.Add(2 * p.Project.MaxAge) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			spoil()
+			again, err := p.Release(t.Context(), pipeline.ReleaseOptions{})
+			if err != nil || again.Release != first.Release || len(w.records) != held {
+				t.Fatalf("got %+v, %v", again, err)
+			}
+			to(t, p, "production")
+			held = len(w.records)
+			before := w.count("open key")
+			if _, err := p.Release(t.Context(), pipeline.ReleaseOptions{}); err != nil || w.count("open key") != before {
+				t.Errorf("with everything there a key was opened, %v", err)
+			}
+		})
+	}
+}
+
+func TestAPlanDoesNotDenyWhatWouldBeMade(t *testing.T) {
+	w, p := fixture(t)
+	to(t, p, "staging")
+	var producible bool
+	w.verdicts = func(f release.Facts) []release.Verdict {
+		producible = f.Producible
+		return []release.Verdict{{Gate: "evidence", Result: release.Unknown}}
+	}
+	_, err := p.Plan(t.Context(), pipeline.PromoteOptions{Environment: "staging"})
+	wantKind(t, err, release.KindUnavailable)
+	if !producible {
+		t.Error("the facts do not say that evidence would be made")
+	}
+	_, err = p.Plan(t.Context(), pipeline.PromoteOptions{Environment: "production"})
+	if producible || err == nil {
+		t.Errorf("a later environment makes nothing: %v", err)
+	}
+}
+
+func TestLostProvenanceComesBackOnlyWithTheSameDigest(t *testing.T) {
+	w, p := fixture(t)
+	to(t, p, "staging")
+	clear(w.attachments)
+	w.spoiled = "another base"
+	_, err := p.Release(t.Context(), pipeline.ReleaseOptions{})
+	wantKind(t, err, release.KindDenied)
+}
+
 func TestADirtyTreeNeedsASayingSo(t *testing.T) {
 	w, p := fixture(t)
 	w.head.Dirty = true

@@ -28,7 +28,8 @@ type world struct {
 	beats       map[int64]int64
 	hosts       map[string]*fakeHost
 	verdicts    func(release.Facts) []release.Verdict
-	moveOnce    bool // somebody else writes between reading and appending
+	spoiled     string // makes builds give other digests
+	moveOnce    bool   // somebody else writes between reading and appending
 	roles       []release.Role
 	now         time.Time
 }
@@ -113,7 +114,7 @@ func (w *world) Dimensions(context.Context, map[string][]string) (map[string]rel
 
 func (w *world) Build(_ context.Context, r pipeline.BuildRequest) (release.Image, error) {
 	w.note("build %s", r.Service)
-	return release.Image{Service: r.Service, Repository: r.Repository, Digest: release.DigestOf([]byte(r.Service + r.Head.Revision)), Provenance: json.RawMessage(`{"a":1}`)}, nil
+	return release.Image{Service: r.Service, Repository: r.Repository, Digest: release.DigestOf([]byte(r.Service + r.Head.Revision + w.spoiled)), Provenance: json.RawMessage(`{"a":1}`)}, nil
 }
 
 func (w *world) Scan(_ context.Context, s release.Subject) (release.Scan, error) {
@@ -130,7 +131,7 @@ func (w *world) Scan(_ context.Context, s release.Subject) (release.Scan, error)
 
 func (w *world) Smoke(_ context.Context, r pipeline.SmokeRequest) (release.Smoke, error) {
 	w.note("smoke")
-	s := release.Smoke{Release: r.Release, Result: w.smoke, Started: w.now, Finished: w.now, Services: []release.SmokeService{},
+	s := release.Smoke{Release: r.Release, Result: w.smoke, Started: w.now, Finished: w.now, Services: []release.SmokeService{{Name: "planner", Healthy: true}},
 		Checks: []release.SmokeCheck{{Name: "memory", Result: w.smoke, Detail: "executor leaks"}}}
 	var err error
 	s.Predicate, err = release.SmokePredicate(s, map[string]release.Digest{"release": r.Release})
