@@ -204,6 +204,34 @@ func TestHanging(t *testing.T) {
 	}
 }
 
+// An engine answers before it subscribes: events are asked for from a moment of
+// its own clock on, which is before that. When it hangs up, the channel closes.
+func TestEventsAreAskedForFromTheEnginesNow(t *testing.T) {
+	s := &stub{version: "1.41", answers: map[string]string{
+		"GET /info":   `{"SystemTime":"2026-01-02T03:04:05.000000006Z"}`,
+		"GET /events": `{"Type":"container","Action":"die","Actor":{"ID":"c","Attributes":{"exitCode":"3","com.docker.compose.service":"planner"}},"timeNano":7}` + "\n",
+	}}
+	events, err := s.host(t, Options{}).Events(context.Background(), "agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.Container != "c" || e.Service != "planner" || e.Action != "die" || e.ExitCode != 3 {
+		t.Errorf("%+v", e)
+	}
+	if e, open := <-events; open {
+		t.Errorf("still open: %+v", e)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	query := s.seen[len(s.seen)-1].URL.Query()
+	if since := query.Get("since"); since != "1767323045.000000006" {
+		t.Errorf("since %s", since)
+	}
+	if filters := query.Get("filters"); !strings.Contains(filters, `"com.docker.compose.project=agent":true`) {
+		t.Errorf("filters %s", filters)
+	}
+}
+
 // Being told to stop is neither an engine that does not answer nor a denial.
 func TestCancelled(t *testing.T) {
 	h := (&stub{version: "1.41"}).host(t, Options{})
