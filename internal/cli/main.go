@@ -93,6 +93,9 @@ func (r *run) main(ctx context.Context, args []string) int {
 		r.outputs, _ = parseOutputs(guessOutputs(args), nil)
 	}
 	r.closeProgress()
+	if fault := (*release.Fault)(nil); errors.Is(err, context.Canceled) && (!errors.As(err, &fault) || fault.Hint == "") {
+		err = release.Faultf(release.KindInterrupted, "", "stopped by a signal")
+	}
 	if err != nil && ctx.Err() != nil && release.KindOf(err) != release.KindInterrupted && mayRelabel(err) {
 		err = release.Faultf(release.KindInterrupted, "", "interrupted: %w", err)
 	}

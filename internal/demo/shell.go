@@ -42,6 +42,8 @@ func (s *shell) promote(ctx context.Context, wantCode int, into any, args ...str
 	if wantCode != 0 {
 		cmd.Stderr = said
 	}
+	// Ctrl-C reaches the demo, which tells its command once.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 30 * time.Second
 	runErr := cmd.Run()

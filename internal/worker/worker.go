@@ -205,7 +205,7 @@ func faultOf(err error) *fault {
 
 func (f *fault) toError() error {
 	if f.Kind == release.KindInterrupted {
-		return fmt.Errorf("%s: %w", f.Message, context.Canceled)
+		return &release.Fault{Kind: f.Kind, Hint: f.Hint, Err: context.Canceled}
 	}
 	return &release.Fault{Kind: f.Kind, Hint: f.Hint, File: f.File, Line: f.Line, Column: f.Column, Err: errors.New(f.Message)}
 }

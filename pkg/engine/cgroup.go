@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"context"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/client"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // cgroupRoot is where Linux shows its control groups.
@@ -71,7 +75,65 @@ func oomFile(proc, root string, pid int, id string) (string, bool) {
 	return filepath.Join(root, unified, "memory.events"), true
 }
 
-func countOOM(file string) (int64, bool) {
+// localUsage samples a container whose cgroup was found before.
+func (h *Host) localUsage(id string) (release.Usage, bool) {
+	file, known := h.cgroups.Load(id)
+	total := h.memory.Load()
+	if !known || total == 0 {
+		return release.Usage{}, false
+	}
+	u, ok := readUsage(file.(string))
+	if !ok { // it was restarted, or is gone: the engine knows
+		h.cgroups.Delete(id)
+		return release.Usage{}, false
+	}
+	if u.Limit >= total {
+		u.Limit = 0
+	}
+	return u, true
+}
+
+// readUsage reads a memory cgroup, version 1 or 2, that the file of its OOM
+// kills stands in. A limit of "max" is as large as can be.
+func readUsage(file string) (release.Usage, bool) {
+	dir := filepath.Dir(file)
+	usage, limit, inactive := "memory.usage_in_bytes", "memory.limit_in_bytes", "total_inactive_file "
+	if filepath.Base(file) == "memory.events" {
+		usage, limit, inactive = "memory.current", "memory.max", "inactive_file "
+	}
+	kills, ok := countOOM(file)
+	used, ok1 := readNumber(filepath.Join(dir, usage))
+	most, ok2 := readNumber(filepath.Join(dir, limit))
+	cache, ok3 := readField(filepath.Join(dir, "memory.stat"), inactive)
+	tasks, ok4 := countLines(filepath.Join(dir, "cgroup.procs"))
+	if !ok || !ok1 || !ok2 || !ok3 || !ok4 || tasks == 0 {
+		return release.Usage{}, false
+	}
+	return release.Usage{Time: time.Now(), Memory: max(0, used-min(used, cache)), Limit: most, OOMKills: kills, PIDs: tasks}, true
+}
+
+func readNumber(file string) (int64, bool) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	word := strings.TrimSpace(string(text))
+	if word == "max" {
+		return math.MaxInt64, true
+	}
+	n, err := strconv.ParseInt(word, 10, 64)
+	return n, err == nil
+}
+
+func countLines(file string) (int64, bool) {
+	text, err := os.ReadFile(file)
+	return int64(strings.Count(string(text), "\n")), err == nil
+}
+
+func countOOM(file string) (int64, bool) { return readField(file, "oom_kill ") }
+
+// readField finds a line by what it begins with, and reads the number behind.
+func readField(file, prefix string) (int64, bool) {
 	f, err := os.Open(file)
 	if err != nil {
 		return 0, false
@@ -79,7 +141,7 @@ func countOOM(file string) (int64, bool) {
 	defer f.Close()
 	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
 	for lines.Scan() {
-		if text, ok := strings.CutPrefix(lines.Text(), "oom_kill "); ok {
+		if text, ok := strings.CutPrefix(lines.Text(), prefix); ok {
 			n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 			return n, err == nil
 		}
