@@ -36,8 +36,8 @@ test-fast: ## the tests that need no engine and no network
 	go test -timeout 5m ./...
 
 # One package at a time: they share the engine, and some of them measure.
-test-engine: ## the tests on a real engine, BuildKit and registry
-	@$(setup); go test -tags=engine -count=1 -p 1 -timeout 15m $(call tagged,engine)
+test-engine: build ## the tests on a real engine, BuildKit and registry
+	@$(setup); scripts/with-registry go test -tags=engine -count=1 -p 1 -timeout 15m $(call tagged,engine)
 
 test-e2e: build ## the story, end to end
 	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)

@@ -28,8 +28,9 @@ type Wiring struct {
 	Clean func(ctx context.Context, o CleanOptions) (CleanResult, error)
 	// Demo tells the story on a throw-away workspace.
 	Demo func(ctx context.Context, o DemoOptions) error
-	// Registry serves the embedded registry until the context ends.
-	Registry func(ctx context.Context, root, address, addressFile string) error
+	// Registry serves the embedded registry until the context ends. Its address
+	// is written to a file once it is ready, with bases when it holds those.
+	Registry func(ctx context.Context, root, address, addressFile string, bases bool) error
 	// Database builds the demo's vulnerability database and pushes it.
 	Database func(ctx context.Context, repository string) (release.Digest, error)
 	// Version says which promote this is.

@@ -76,6 +76,24 @@ func prepareBases(ctx context.Context, address string) (map[string]string, error
 	return mapping, nil
 }
 
+// pushBases pushes the base images under names of their own, for tests.
+func pushBases(ctx context.Context, address string) error {
+	client, err := registry.New(registry.Options{})
+	if err != nil {
+		return err
+	}
+	for _, name := range bases.Names() {
+		image, err := bases.Load(bases.Directory(os.Getenv), name)
+		if err != nil {
+			return err
+		}
+		if _, err := bases.Push(ctx, pusher{client}, address+"/base/"+name, "bookworm", image); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func hubAnswers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, hubTime)
 	defer cancel()

@@ -120,12 +120,34 @@ func writeNew(path string, content []byte, mode os.FileMode) error {
 }
 
 // serveRegistry is the body of the embedded registry's own process.
-func serveRegistry(ctx context.Context, root, address, addressFile string) error {
-	return localregistry.Run(ctx, localregistry.Options{Root: root, Addr: address}, func(addr string) {
-		if addressFile != "" {
-			_ = os.WriteFile(addressFile, []byte(addr+"\n"), 0o644) // whoever waits for it will say so
+func serveRegistry(ctx context.Context, root, address, addressFile string, withBases bool) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	err := localregistry.Run(ctx, localregistry.Options{Root: root, Addr: address}, func(addr string) {
+		if err := announce(ctx, addr, addressFile, withBases); err != nil {
+			stop(err)
 		}
 	})
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+func announce(ctx context.Context, addr, file string, withBases bool) error {
+	if withBases {
+		if err := pushBases(ctx, addr); err != nil {
+			return err
+		}
+	}
+	if file == "" {
+		return nil
+	}
+	// Whole or not at all: somebody waits for it.
+	if err := os.WriteFile(file+".new", []byte(addr+"\n"), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(file+".new", file)
 }
 
 // buildDatabase makes the demo's vulnerability database from the advisories in

@@ -36,7 +36,7 @@ type bench struct {
 // needBench skips where there is no BuildKit or registry, and fails in CI.
 func needBench(t *testing.T) bench {
 	t.Helper()
-	b := bench{registry: env("PROMOTE_TEST_REGISTRY", "127.0.0.1:5555")}
+	b := bench{registry: env("PROMOTE_TEST_REGISTRY", "127.0.0.1:5000")}
 	b.base = env("PROMOTE_TEST_BASE", b.registry+"/base/python:bookworm")
 	missing := func(format string, args ...any) {
 		t.Helper()

@@ -39,7 +39,7 @@ func theRegistry(t *testing.T) registry {
 	t.Helper()
 	host := os.Getenv("PROMOTE_TEST_REGISTRY")
 	if host == "" {
-		host = "127.0.0.1:5555"
+		host = "127.0.0.1:5000"
 	}
 	resp, err := http.Get("http://" + host + "/v2/")
 	if err != nil {

@@ -50,7 +50,7 @@ func python(t *testing.T) release.Subject {
 	if base == "" {
 		registry := os.Getenv("PROMOTE_TEST_REGISTRY")
 		if registry == "" {
-			registry = "127.0.0.1:5555"
+			registry = "127.0.0.1:5000"
 		}
 		base = registry + "/base/python:bookworm"
 	}
