@@ -12,6 +12,11 @@ mark=.made-by-promote                    # in both, so that nothing else is ever
 docker_socket=$run/docker.sock
 buildkit_socket=$run/buildkitd.sock
 
+# The addresses of the private engine's networks, and the packet filter's rule
+# for what stays among them.
+pool=10.213.0.0/16
+own_traffic=(-s "$pool" -d "$pool" -j ACCEPT)
+
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 
 # fail says what is wrong and what to do, and ends the script.
@@ -104,7 +109,7 @@ start_engine() {
     --data-root "$state/docker" --exec-root "$run/docker" --pidfile "$run/docker.pid" \
     --config-file "$state/docker.json" \
     --containerd-namespace promote --containerd-plugins-namespace promote-plugins \
-    --bridge none --default-address-pool base=10.213.0.0/16,size=24 \
+    --bridge none --default-address-pool "base=$pool,size=24" \
     --iptables=false --ip6tables=false --ip-forward=false
   patience engine_answers "unix://$docker_socket"
 }
