@@ -54,7 +54,7 @@ func NewProgress(out *os.File, mode string) (*Progress, error) {
 			mode = "tty"
 		}
 	}
-	display, err := progressui.NewDisplay(out, progressui.DisplayMode(mode), progressui.WithDesc("", "promote"))
+	display, err := progressui.NewDisplay(out, progressui.DisplayMode(mode), progressui.WithPhase("promote"))
 	if err != nil {
 		return nil, fmt.Errorf("showing progress as %s: %w", mode, err)
 	}
