@@ -1,3 +1,5 @@
+//go:build engine
+
 //lint:file-ignore SA1019 the private number is what must not be seen or left
 
 package sign
