@@ -489,6 +489,9 @@ func TestCancelWhenTheDaemonIsSilent(t *testing.T) {
 	b := needBench(t)
 	socket, ok := strings.CutPrefix(os.Getenv("BUILDKIT_HOST"), "unix://")
 	if !ok {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("BUILDKIT_HOST is not a unix socket")
+		}
 		t.Skip("BUILDKIT_HOST is not a unix socket")
 	}
 	front := filepath.Join(t.TempDir(), "front.sock")
