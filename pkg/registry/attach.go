@@ -178,28 +178,54 @@ func asBundle(m manifest, about release.Digest) *bundle {
 }
 
 func (c *Client) readBundles(ctx context.Context, s store, d release.Digest, bundles []bundle) ([]release.Attachment, error) {
+	layers := make([]descriptor, len(bundles))
+	for i, b := range bundles {
+		layers[i] = b.layer
+	}
+	contents, err := c.readEach(ctx, s, d, layers)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]release.Attachment, len(bundles))
+	for i, b := range bundles {
+		list[i] = release.Attachment{Digest: b.layer.Digest, PredicateType: b.predicateType, Bundle: contents[i]}
+	}
+	slices.SortFunc(list, func(a, b release.Attachment) int {
+		return cmp.Or(strings.Compare(a.Digest.String(), b.Digest.String()), strings.Compare(a.PredicateType, b.PredicateType))
+	})
+	return slices.CompactFunc(list, func(a, b release.Attachment) bool { return a.Digest == b.Digest }), nil
+}
+
+// readEach reads what is attached to a digest, whole, in the same order, each
+// content once.
+func (c *Client) readEach(ctx context.Context, s store, d release.Digest, layers []descriptor) ([][]byte, error) {
 	var total int64
-	for _, b := range bundles {
-		total += b.layer.Size
+	sizes, at := map[release.Digest]int64{}, map[release.Digest]int{}
+	for i, l := range layers {
+		if size, twice := sizes[l.Digest]; twice && size != l.Size {
+			return nil, release.Denied(ambiguousHint, "%s: blob %s is said to have %d bytes, and %d", s.name(), l.Digest, size, l.Size)
+		} else if !twice {
+			total += l.Size
+			sizes[l.Digest], at[l.Digest] = l.Size, i
+		}
 	}
 	if total > c.limits.AttachmentBytes {
 		return nil, release.Denied("look at what is attached and delete what nobody needs", "%s: the attestations about %s have %d bytes, at most %d are read", s.name(), d, total, c.limits.AttachmentBytes)
 	}
-	list := make([]release.Attachment, len(bundles))
+	list := make([][]byte, len(layers))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(c.limits.Width)
-	for i, b := range bundles {
-		g.Go(func() error {
-			raw, err := c.readBlob(gctx, s, b.layer, c.limits.Attachment)
-			list[i] = release.Attachment{Digest: b.layer.Digest, PredicateType: b.predicateType, Bundle: raw}
+	for _, i := range at {
+		g.Go(func() (err error) {
+			list[i], err = c.readBlob(gctx, s, layers[i], c.limits.Attachment)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(list, func(a, b release.Attachment) int {
-		return cmp.Or(strings.Compare(a.Digest.String(), b.Digest.String()), strings.Compare(a.PredicateType, b.PredicateType))
-	})
-	return slices.CompactFunc(list, func(a, b release.Attachment) bool { return a.Digest == b.Digest }), nil
+	for i, l := range layers {
+		list[i] = list[at[l.Digest]]
+	}
+	return list, nil
 }

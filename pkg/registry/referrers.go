@@ -73,8 +73,10 @@ func (s *remote) referrers(ctx context.Context, d release.Digest) (list []descri
 	return list, true, nil
 }
 
+const floodHint = "somebody floods this subject with referrers, or old ones need clearing away: look at them and delete what nobody needs"
+
 func flood(where string, d release.Digest, format string, most int) error {
-	return release.Denied("somebody floods this subject with referrers, or old ones need clearing away: look at them and delete what nobody needs",
+	return release.Denied(floodHint,
 		"%s: %s has "+format+" referrers", where, d, most)
 }
 

@@ -64,6 +64,7 @@ func Contract(t *testing.T, b Backend) {
 		"copy referrers":   testCopyReferrers,
 		"attach":           testAttach,
 		"attachments none": testNoAttachments,
+		"cosign's tags":    testLegacyAttachments,
 		"release":          testRelease,
 		"layout":           testLayout,
 		"archive":          testArchive,
