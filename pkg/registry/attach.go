@@ -47,8 +47,8 @@ func (c *Client) attach(ctx context.Context, s release.Subject, a release.Attach
 	}
 	if !there {
 		step := event.Start(ctx, "[attach] %s to %s", cmp.Or(a.PredicateType, "attestation"), s.Digest.Short())
-		t := &transfer{client: c, src: newMemory("attestation", m, blobs...), dst: dst, step: step, blobs: map[release.Digest]bool{}}
-		err := t.move(ctx, tree{root: m, levels: [][]manifest{{m}}})
+		t := c.newTransfer(newMemory("attestation", m, blobs...), dst, CopyOptions{}, step)
+		err := t.move(ctx, tree{root: m, levels: [][]manifest{{m}}}, m.digest.String())
 		step.Done(err)
 		if err != nil {
 			return err

@@ -9,17 +9,14 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// blob brings one blob to the destination.
-func (t *transfer) blob(ctx context.Context, d descriptor) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+// blob brings one blob to the destination. absent says that it is not there.
+func (t *transfer) blob(ctx context.Context, d descriptor, absent bool) error {
 	if d.Size == 0 && d.Digest != release.DigestOf(nil) {
 		return mismatch("empty blob", d.Digest, release.DigestOf(nil))
 	}
 	// Within one registry a mount tells as much as a question would, and does
 	// the work too.
-	if !t.mountable() || t.options.DryRun {
+	if !absent && (!t.mountable() || t.options.DryRun) {
 		there, err := t.dst.has(ctx, d)
 		if err != nil {
 			return err
@@ -39,9 +36,10 @@ func (t *transfer) blob(ctx context.Context, d descriptor) error {
 		t.count(func(r *CopyResult) { t.streamed(r, d, t.mountable()) })
 		return nil
 	}
-	mounted, err := t.dst.write(ctx, d, t.src, func() *verified {
-		return newVerified(ctx, t.src, d, t.client.limits, progress(t.step, d))
-	})
+	mounted, err := t.dst.write(ctx, d, t.src, verifying(ctx, t.src, d, t.client.limits, progress(t.step, d)))
+	if err == nil && !t.validating { // one that validates says so when it gets the manifest
+		err = held(ctx, t.dst, d)
+	}
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}

@@ -25,6 +25,9 @@ type Options struct {
 	RootCAs *x509.CertPool
 	// Limits bounds everything that is read.
 	Limits Limits
+	// Capabilities remembers what registries were proven to do; nil takes them
+	// as they come, and asks nothing.
+	Capabilities *Capabilities
 	// UserAgent is sent with each request; empty is "promote".
 	UserAgent string
 }
@@ -37,6 +40,8 @@ type Client struct {
 	limits    Limits
 	agent     string
 	transport http.RoundTripper
+
+	capabilities *Capabilities
 
 	mu       sync.Mutex
 	sessions map[string]*session
@@ -52,6 +57,8 @@ func New(o Options) (*Client, error) {
 		limits:    o.Limits.withDefaults(),
 		agent:     o.UserAgent,
 		sessions:  map[string]*session{},
+
+		capabilities: o.Capabilities,
 	}
 	if c.keychain == nil {
 		c.keychain = DefaultKeychain()

@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -65,17 +64,17 @@ func (c *Client) Copy(ctx context.Context, src release.Subject, dstRepository st
 		return CopyResult{}, wrap(ctx, "copying", src.String(), err)
 	}
 	source := c.reading(from)
-	return c.copyStores(ctx, source, c.writing(to).mounting(source), src.Digest, o)
+	return c.copyStores(ctx, source, c.writing(to).mounting(source), src.Digest, o, nil)
 }
 
 // copyStores copies between any two stores, as one step that people can follow.
-func (c *Client) copyStores(ctx context.Context, src, dst store, d release.Digest, o CopyOptions) (CopyResult, error) {
+// there is what the destination serves under its tags, nil if nobody has looked.
+func (c *Client) copyStores(ctx context.Context, src, dst store, d release.Digest, o CopyOptions, there tagged) (CopyResult, error) {
 	ctx, tally := withTally(ctx)
 	step := event.Start(ctx, "[copy] %s → %s", src.name()+"@"+d.Short(), dst.name())
-	t := &transfer{client: c, src: src, dst: dst, options: o, step: step,
-		result: CopyResult{Source: src.name(), Destination: dst.name(), Digest: d, Tags: o.Tags, DryRun: o.DryRun},
-		blobs:  map[release.Digest]bool{}}
-	err := t.run(ctx, d)
+	t := c.newTransfer(src, dst, o, step)
+	t.result.Digest = d
+	err := t.run(ctx, d, there)
 	t.result.Requests = tally.requests.Load()
 	err = wrap(ctx, "copying", src.name()+"@"+d.String()+" to "+dst.name(), err)
 	if err == nil && t.result.Unchanged {
@@ -92,19 +91,31 @@ type transfer struct {
 	src, dst store
 	options  CopyOptions
 	step     *event.Step
+	pace     *pace
+	// validating: the destination refuses a manifest whose blobs it lacks.
+	validating bool
 
 	mu     sync.Mutex
 	result CopyResult
-	blobs  map[release.Digest]bool // moved or under way
+	blobs  map[release.Digest]*moved
 }
 
-func (t *transfer) run(ctx context.Context, d release.Digest) error {
-	for _, tag := range t.options.Tags {
-		if err := checkTag(tag); err != nil {
-			return err
-		}
+func (c *Client) newTransfer(src, dst store, o CopyOptions, step *event.Step) *transfer {
+	width := c.limits.Width
+	if w := dst.width(); w > 0 {
+		width = min(width, w)
 	}
-	present, missing, err := t.look(ctx, d)
+	t := &transfer{client: c, src: src, dst: dst, options: o, step: step, pace: newPace((width+1)/2, width),
+		result: CopyResult{Source: src.name(), Destination: dst.name(), Tags: o.Tags, DryRun: o.DryRun},
+		blobs:  map[release.Digest]*moved{}}
+	if r, ok := dst.(*remote); ok {
+		t.validating, _ = r.validates()
+	}
+	return t
+}
+
+func (t *transfer) run(ctx context.Context, d release.Digest, there tagged) error {
+	present, missing, err := t.look(ctx, d, there)
 	if err != nil {
 		return err
 	}
@@ -120,7 +131,15 @@ func (t *transfer) run(ctx context.Context, d release.Digest) error {
 		return err
 	}
 	if !present {
-		if err := t.move(ctx, tree); err != nil {
+		if err := t.probe(ctx, tree); err != nil {
+			return err
+		}
+		// The first tag can come with the root itself when nothing else follows.
+		ref := d.String()
+		if !t.options.Referrers && len(missing) > 0 {
+			ref, missing = missing[0], missing[1:]
+		}
+		if err := t.move(ctx, tree, ref); err != nil {
 			return err
 		}
 	}
@@ -132,27 +151,67 @@ func (t *transfer) run(ctx context.Context, d release.Digest) error {
 	return t.tags(ctx, tree.root, missing)
 }
 
-// look asks the destination what it has: the bytes, and which tags are missing
-// or point elsewhere.
-func (t *transfer) look(ctx context.Context, d release.Digest) (present bool, missing []string, err error) {
-	there := make([]bool, len(t.options.Tags))
-	g, gctx := t.group(ctx)
-	for i, tag := range t.options.Tags {
+// probe finds out what the destination validates, where the copy is large
+// enough to gain by it.
+func (t *transfer) probe(ctx context.Context, tree tree) (err error) {
+	const enough = 4
+	dst, ok := t.dst.(*remote)
+	if !ok || t.options.DryRun || t.validating || tree.blobs() < enough {
+		return nil
+	}
+	t.validating, err = dst.probe(ctx)
+	return err
+}
+
+// tagged is what a store serves under tags; absent ones are left out.
+type tagged map[string]release.Digest
+
+// tagged asks what a store serves under tags, all at once.
+func (c *Client) tagged(ctx context.Context, s store, tags []string) (tagged, error) {
+	digests := make([]release.Digest, len(tags))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.limits.Width)
+	for i, tag := range tags {
+		if err := checkTag(tag); err != nil {
+			return nil, err
+		}
 		g.Go(func() (err error) {
-			there[i], err = serves(gctx, t.dst, tag, d)
+			digests[i], err = s.digest(gctx, tag)
+			if isNotFound(err) {
+				return nil
+			}
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return false, nil, err
+		return nil, err
 	}
-	for i, tag := range t.options.Tags {
-		if !there[i] {
+	there := tagged{}
+	for i, tag := range tags {
+		if !digests[i].IsZero() {
+			there[tag] = digests[i]
+		}
+	}
+	return there, nil
+}
+
+// look asks the destination what it has: the bytes, and which tags are missing
+// or point elsewhere.
+func (t *transfer) look(ctx context.Context, d release.Digest, there tagged) (present bool, missing []string, err error) {
+	if there == nil {
+		if there, err = t.client.tagged(ctx, t.dst, t.options.Tags); err != nil {
+			return false, nil, err
+		}
+	}
+	for _, tag := range t.options.Tags {
+		if there[tag] == d {
+			present = true
+		} else {
 			missing = append(missing, tag)
 		}
 	}
-	if slices.Contains(there, true) {
-		return true, missing, nil
+	if present || t.src.name() == t.dst.name() && len(missing) > 0 {
+		return present, missing, nil
 	}
 	present, err = serves(ctx, t.dst, d.String(), d)
 	return present, missing, err
@@ -167,70 +226,10 @@ func serves(ctx context.Context, s store, ref string, d release.Digest) (bool, e
 	return err == nil && got == d, err
 }
 
-func (t *transfer) group(ctx context.Context) (*errgroup.Group, context.Context) {
-	g, gctx := errgroup.WithContext(ctx)
-	width := t.client.limits.Width
-	if w := t.dst.width(); w > 0 {
-		width = min(width, w)
-	}
-	g.SetLimit(width)
-	return g, gctx
-}
-
-// move brings a tree to the destination: all blobs, then the manifests from the
-// deepest to the root.
-func (t *transfer) move(ctx context.Context, tree tree) error {
-	g, gctx := t.group(ctx)
-	for _, level := range tree.levels {
-		for _, m := range level {
-			for _, d := range m.blobs() {
-				if !t.claim(d.Digest) {
-					continue
-				}
-				g.Go(func() error { return t.blob(gctx, d) })
-			}
-		}
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	for _, level := range slices.Backward(tree.levels) {
-		g, gctx := t.group(ctx)
-		for _, m := range level {
-			g.Go(func() error { return t.manifest(gctx, m) })
-		}
-		if err := g.Wait(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// claim makes sure that a blob is moved once.
-func (t *transfer) claim(d release.Digest) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.blobs[d] {
-		return false
-	}
-	t.blobs[d] = true
-	return true
-}
-
 func (t *transfer) count(f func(r *CopyResult)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f(&t.result)
-}
-
-func (t *transfer) manifest(ctx context.Context, m manifest) error {
-	if !t.options.DryRun {
-		if err := writeAndRead(ctx, t.dst, m.digest.String(), m); err != nil {
-			return err
-		}
-	}
-	t.count(func(r *CopyResult) { r.Manifests++ })
-	return nil
 }
 
 // tags sets the missing tags, and makes a store show an image without any.
@@ -244,7 +243,7 @@ func (t *transfer) tags(ctx context.Context, root manifest, missing []string) er
 	g, gctx := t.group(ctx)
 	for _, tag := range missing {
 		g.Go(func() error {
-			if err := writeAndRead(gctx, t.dst, tag, root); err != nil {
+			if err := t.settle(gctx, root, tag); err != nil {
 				return fmt.Errorf("tag %s: %w", tag, err)
 			}
 			return nil

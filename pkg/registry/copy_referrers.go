@@ -46,7 +46,7 @@ func (t *transfer) referrersOf(ctx context.Context, d release.Digest) error {
 			event.Warnf(ctx, "%s lists %s as a referrer of %s, which it is not: left out", t.src.name(), entry.Digest, d)
 			continue
 		}
-		if err := t.move(ctx, tree); err != nil {
+		if err := t.move(ctx, tree, entry.Digest.String()); err != nil {
 			return err
 		}
 		t.count(func(r *CopyResult) { r.Referrers++; r.Unchanged = false })

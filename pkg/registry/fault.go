@@ -60,6 +60,7 @@ type statusError struct {
 	method, url string // without query: it may hold a token
 	status      int
 	message     string // the registry's words, clipped and made printable
+	errors      []apiError
 }
 
 func (e *statusError) Error() string {

@@ -117,7 +117,7 @@ func TestHeaderAndBytesDiffer(t *testing.T) {
 func TestWriteIsLost(t *testing.T) {
 	other := registrytest.NewImage(9, 10).Manifest
 	cases := map[string]func(h hostile){
-		"manifest": func(h hostile) { h.dst.On("PUT", `/v2/dst/manifests/sha256:`, registrytest.Swallow()) },
+		"manifest": func(h hostile) { h.dst.On("PUT", `/v2/dst/manifests/`, registrytest.Swallow()) },
 		"tag":      func(h hostile) { h.dst.On("PUT", `/v2/dst/manifests/v1`, registrytest.Swallow()) },
 		"blob":     func(h hostile) { h.dst.On("PUT", `/v2/dst/blobs/`, registrytest.Swallow()) },
 		"another's tag": func(h hostile) {

@@ -178,8 +178,8 @@ func (s *layout) open(_ context.Context, d descriptor, offset int64) (io.ReadClo
 	return r, err
 }
 
-func (s *layout) write(_ context.Context, d descriptor, _ store, content func() *verified) (bool, error) {
-	r := content()
+func (s *layout) write(_ context.Context, d descriptor, _ store, content source) (bool, error) {
+	r := content(0)
 	defer r.Close()
 	return false, s.files.create(blobFile(d.Digest), d.Size, r)
 }

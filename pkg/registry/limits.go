@@ -58,8 +58,13 @@ type Limits struct {
 	// Wait is the most time that one request spends waiting between its
 	// attempts, Retry-After included. Default 40 s.
 	Wait time.Duration
-	// Width is how many blobs or manifests are moved at once. Default 8.
+	// Width is how many blobs or manifests are moved at once, at most: a copy
+	// begins with half of it, and a registry that asks for patience gets less.
+	// Default 32.
 	Width int
+	// Chunk is the bytes of one request of an upload that is sent in chunks,
+	// because it broke off before and the registry kept nothing. Default 32 MiB.
+	Chunk int64
 }
 
 const (
@@ -90,7 +95,8 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Attempts, 4)
 	def(&l.Pause, 100*time.Millisecond)
 	def(&l.Wait, 40*time.Second)
-	def(&l.Width, 8)
+	def(&l.Width, 32)
+	def(&l.Chunk, 32*mib)
 	return l
 }
 

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -90,12 +93,15 @@ func (c *Client) transfer(ctx context.Context, source, destination string, o Cop
 		return CopyResult{}, err
 	}
 	defer closeSource()
+	if from.kind == "" && to.kind == "" && from.digest.IsZero() {
+		return c.between(ctx, src, from, to, o)
+	}
 	d, tag, err := c.rootOf(ctx, src, from)
 	if err != nil {
 		return CopyResult{}, err
 	}
-	if !to.digest.IsZero() && to.digest != d {
-		return CopyResult{}, release.Misuse("leave the digest of the destination out", "the source is %s, the destination would be %s", d, to.digest)
+	if err := to.agrees(d); err != nil {
+		return CopyResult{}, err
 	}
 	o.Tags = destinationTags(o.Tags, to.tag, tag)
 	dst, finish, err := c.openDestination(to, src, o.DryRun)
@@ -103,7 +109,44 @@ func (c *Client) transfer(ctx context.Context, source, destination string, o Cop
 		return CopyResult{}, err
 	}
 	defer func() { err = errors.Join(err, finish(err == nil)) }()
-	return c.copyStores(ctx, src, dst, d, o)
+	return c.copyStores(ctx, src, dst, d, o, nil)
+}
+
+// between copies a tag from one registry to another: what the destination has
+// is asked while the tag is read.
+func (c *Client) between(ctx context.Context, src store, from, to location, o CopyOptions) (CopyResult, error) {
+	o.Tags = destinationTags(o.Tags, to.tag, cmp.Or(from.tag, "latest"))
+	ctx, tally := withTally(ctx)
+	dst := c.writing(to.repo).mounting(src)
+	var d release.Digest
+	var there tagged
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		d, _, err = c.rootOf(gctx, src, from)
+		return err
+	})
+	g.Go(func() (err error) {
+		there, err = c.tagged(gctx, dst, o.Tags)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return CopyResult{}, err
+	}
+	if err := to.agrees(d); err != nil {
+		return CopyResult{}, err
+	}
+	looked := tally.requests.Load()
+	result, err := c.copyStores(ctx, src, dst, d, o, there)
+	result.Requests += looked
+	return result, err
+}
+
+// agrees refuses a destination whose digest is another one than the source's.
+func (l location) agrees(d release.Digest) error {
+	if l.digest.IsZero() || l.digest == d {
+		return nil
+	}
+	return release.Misuse("leave the digest of the destination out", "the source is %s, the destination would be %s", d, l.digest)
 }
 
 func destinationTags(asked []string, written, inherited string) []string {

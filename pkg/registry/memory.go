@@ -61,7 +61,7 @@ func (s *memory) referrers(context.Context, release.Digest) ([]descriptor, bool,
 
 var errReadOnly = errors.New("this end of a copy is only read from")
 
-func (s *memory) write(context.Context, descriptor, store, func() *verified) (bool, error) {
+func (s *memory) write(context.Context, descriptor, store, source) (bool, error) {
 	return false, errReadOnly
 }
 func (s *memory) writeManifest(context.Context, string, manifest) error { return errReadOnly }

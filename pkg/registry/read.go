@@ -123,7 +123,7 @@ func (c *Client) readBlob(ctx context.Context, s store, d descriptor, most int64
 	if d.Size > most {
 		return nil, release.Denied("nothing legitimate is that large", "%s: blob %s of %d bytes, at most %d are read", s.name(), d.Digest, d.Size, most)
 	}
-	v := newVerified(ctx, s, d, c.limits, nil)
+	v := verifying(ctx, s, d, c.limits, nil)(0)
 	defer v.Close()
 	raw, err := io.ReadAll(v)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -159,114 +158,6 @@ func (s *remote) from(resp *http.Response, d descriptor, offset int64) (io.ReadC
 		}
 	}
 	return resp.Body, nil
-}
-
-// write uploads a blob with one POST and one PUT, or mounts it where both ends
-// are one registry.
-func (s *remote) write(ctx context.Context, d descriptor, from store, content func() *verified) (mounted bool, err error) {
-	err = s.c.retry(ctx, s.repo.host, func() (err error) {
-		mounted, err = s.upload(ctx, d, from, content)
-		return err
-	})
-	if err != nil || mounted {
-		return mounted, final(s.repo.host, err)
-	}
-	ok, err := s.has(ctx, d)
-	if err == nil && !ok {
-		err = release.Unavailable(lostHint, "%s took blob %s and does not have it", s.name(), d.Digest)
-	}
-	return false, err
-}
-
-// upload is one attempt of write. The source is opened while the destination
-// opens its session, and before anything is sent: a source that does not answer
-// must not leave an upload half done.
-func (s *remote) upload(ctx context.Context, d descriptor, from store, content func() *verified) (mounted bool, err error) {
-	source := content()
-	opened := make(chan error, 1)
-	if s.mountsFrom(from) {
-		opened = nil
-	} else {
-		go func() { opened <- source.prepare() }()
-	}
-	session, mounted, err := s.begin(ctx, d, from)
-	if opened != nil {
-		if failed := <-opened; err == nil {
-			err = failed
-		}
-	} else if err == nil && !mounted {
-		err = source.prepare()
-	}
-	if err != nil || mounted {
-		source.Close()
-		return mounted, err
-	}
-	return false, s.send(ctx, session, d, source, content)
-}
-
-func (s *remote) mountsFrom(from store) bool {
-	src, ok := from.(*remote)
-	return ok && src.repo.host == s.repo.host && src.repo != s.repo
-}
-
-// begin opens an upload session, unless a mount makes it superfluous.
-func (s *remote) begin(ctx context.Context, d descriptor, from store) (session *url.URL, mounted bool, err error) {
-	r := s.request(http.MethodPost, http.StatusAccepted)
-	r.url = s.c.api(s.repo, "blobs", "uploads", "")
-	if s.mountsFrom(from) {
-		r.url.RawQuery = url.Values{"mount": {d.Digest.String()}, "from": {from.(*remote).repo.path}}.Encode()
-		r.expect = append(r.expect, http.StatusCreated)
-	}
-	a, err := s.c.fetchOnce(ctx, r, s.c.limits.Manifest)
-	if isNotFound(err) {
-		return nil, false, release.Unavailable("create the repository: not every registry does so on the first push", "repository %s does not exist", s.name())
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	if a.status == http.StatusCreated {
-		return nil, true, nil
-	}
-	session, err = r.url.Parse(a.header.Get("Location"))
-	if err != nil || a.header.Get("Location") == "" {
-		return nil, false, release.Unavailable("", "registry %s opens an upload without saying where", s.repo.host)
-	}
-	return session, false, nil
-}
-
-// send puts the whole blob into an upload session and commits it. source is
-// ready; content makes another if the request has to be repeated.
-func (s *remote) send(ctx context.Context, session *url.URL, d descriptor, source *verified, content func() *verified) error {
-	r := s.request(http.MethodPut, http.StatusCreated, http.StatusNoContent, http.StatusOK)
-	target := *session
-	query := target.Query()
-	query.Set("digest", d.Digest.String())
-	target.RawQuery = query.Encode()
-	r.url, r.size = &target, d.Size
-	r.header = http.Header{"Content-Type": {"application/octet-stream"}}
-	used := false
-	r.body = func() (io.ReadCloser, error) {
-		if used {
-			source.Close()
-			source = content()
-		}
-		used = true
-		return source, nil
-	}
-	defer func() { source.Close() }()
-	resp, err := s.c.open(ctx, ctx, r)
-	// A source that failed explains the failure better than the upload.
-	if failure := source.failure(); failure != nil {
-		if err == nil {
-			resp.Body.Close()
-		}
-		return failure
-	}
-	if err != nil {
-		return err
-	}
-	drain(resp)
-	return nil
 }
 
 func (s *remote) writeManifest(ctx context.Context, ref string, m manifest) error {

@@ -20,6 +20,7 @@ import (
 type transient struct {
 	err   error
 	after time.Duration // what the registry asked for; 0 is our own pause
+	moved bool          // the attempt got further than the ones before
 }
 
 func (t *transient) Error() string { return t.err.Error() }
@@ -37,6 +38,12 @@ func (c *Client) retry(ctx context.Context, host string, f func() error) error {
 		var t *transient
 		if !errors.As(err, &t) {
 			return err
+		}
+		if t.moved {
+			own, pause = 1, c.limits.Pause
+		}
+		if impatient(t.err) {
+			complain(ctx)
 		}
 		wait := pause + rand.N(pause/4+1)
 		if t.after > 0 {
@@ -60,6 +67,12 @@ func (c *Client) retry(ctx context.Context, host string, f func() error) error {
 		}
 		waited += wait
 	}
+}
+
+// impatient reports whether a registry says that it is asked too much.
+func impatient(err error) bool {
+	var status *statusError
+	return errors.As(err, &status) && (status.status == http.StatusTooManyRequests || status.status == http.StatusServiceUnavailable)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -25,8 +25,9 @@ type store interface {
 	open(ctx context.Context, d descriptor, offset int64) (io.ReadCloser, error)
 	// write stores a blob. It may take it from another store by itself, else it
 	// reads what content gives, which is verified; content may be called again
-	// for another attempt.
-	write(ctx context.Context, d descriptor, from store, content func() *verified) (mounted bool, err error)
+	// for another attempt, also from the middle on. A registry's word that it
+	// has the blob is not held against what it serves.
+	write(ctx context.Context, d descriptor, from store, content source) (mounted bool, err error)
 	// writeManifest stores a manifest as ref, which is its digest or a tag.
 	writeManifest(ctx context.Context, ref string, m manifest) error
 	// referrers lists what refers to a digest; ok is false if the store keeps
@@ -72,6 +73,15 @@ func readBack(ctx context.Context, s store, ref string, want release.Digest) err
 		return release.Unavailable(lostHint, "%s took %s as %s and serves %s", s.name(), ref, want, got)
 	}
 	return nil
+}
+
+// held makes sure that a store has a blob that it took.
+func held(ctx context.Context, s store, d descriptor) error {
+	ok, err := s.has(ctx, d)
+	if err == nil && !ok {
+		err = release.Unavailable(lostHint, "%s took blob %s and does not have it", s.name(), d.Digest)
+	}
+	return err
 }
 
 const lostHint = "the destination does not keep what it accepts: look at its storage and its logs"

@@ -140,17 +140,19 @@ func (c *Client) open(caller, ctx context.Context, r *request) (*http.Response, 
 // readStatus reads the registry's explanation of a status, within bounds.
 func readStatus(r *request, resp *http.Response) *statusError {
 	e := &statusError{method: r.method, url: r.url.Host + r.url.Path, status: resp.StatusCode}
-	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 8*kib))
+	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 256*kib))
 	var body struct {
 		Errors []struct {
-			Code    string `json:"code"`
-			Message string `json:"message"`
+			Code    string          `json:"code"`
+			Message string          `json:"message"`
+			Detail  json.RawMessage `json:"detail"`
 		} `json:"errors"`
 	}
 	if json.Unmarshal(raw, &body) == nil {
 		var words []string
-		for _, e := range body.Errors {
-			words = append(words, e.Code+" "+e.Message)
+		for _, said := range body.Errors {
+			words = append(words, said.Code+" "+said.Message)
+			e.errors = append(e.errors, apiError{said.Code, said.Message, string(said.Detail)})
 		}
 		e.message = printable(strings.Join(words, "; "), 300)
 	}

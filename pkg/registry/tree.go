@@ -23,6 +23,15 @@ func (t tree) all() []manifest {
 	return list
 }
 
+// blobs counts the blobs that the manifests name, doubles included.
+func (t tree) blobs() int {
+	n := 0
+	for _, m := range t.all() {
+		n += len(m.blobs())
+	}
+	return n
+}
+
 // tree reads a manifest and everything below it from the source. A manifest
 // that is reached on several ways lies on its deepest level, so that writing
 // the levels from the deepest up writes children before their parents.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"sync"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -24,20 +25,33 @@ type verified struct {
 	progress func(n int64) // called with the bytes done so far; may be nil
 
 	hash   hash.Hash
+	marks  *marks
 	offset int64
+	skip   int64 // read and hashed, but not given out, up to here
 	opened int64 // where the source was opened last
 	breaks int   // since the source last brought much
 
-	mu   sync.Mutex // the receiver may close while another goroutine reads
-	body io.ReadCloser
-	err  error
+	mu     sync.Mutex // the receiver may close while another goroutine reads
+	body   io.ReadCloser
+	closed bool
+	err    error
 }
 
 // much is how far a source must get for its earlier breaks to be forgotten.
 const much = 4 * mib
 
-func newVerified(ctx context.Context, s store, d descriptor, l Limits, progress func(int64)) *verified {
-	return &verified{ctx: ctx, source: s, want: d, attempts: l.Attempts, progress: progress, hash: sha256.New()}
+// source gives a blob's content from an offset on, as often as an upload needs
+// it. Wherever it begins, the whole blob is hashed.
+type source func(at int64) *verified
+
+// verifying makes the source of a blob in a store.
+func verifying(ctx context.Context, s store, d descriptor, l Limits, progress func(int64)) source {
+	seen := &marks{}
+	return func(at int64) *verified {
+		v := &verified{ctx: ctx, source: s, want: d, attempts: l.Attempts, progress: progress, marks: seen, skip: at}
+		v.hash, v.offset = seen.before(at)
+		return v
+	}
 }
 
 // failure gives why reading failed, nil if it hasn't.
@@ -59,7 +73,7 @@ func (v *verified) fail(err error) error {
 
 // prepare opens the source.
 func (v *verified) prepare() error {
-	if v.want.Size == 0 || v.body != nil {
+	if v.want.Size == 0 || v.current() != nil {
 		return nil
 	}
 	body, err := v.source.open(v.ctx, v.want, v.offset)
@@ -69,7 +83,9 @@ func (v *verified) prepare() error {
 	if err != nil {
 		return err
 	}
-	v.take(body)
+	if !v.take(body) {
+		return fs.ErrClosed
+	}
 	v.opened = v.offset
 	return nil
 }
@@ -83,8 +99,8 @@ func (v *verified) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, v.fail(err)
 		}
-		if n == 0 && v.offset < v.want.Size {
-			continue // it broke off; some has opened it again
+		if v.offset <= v.skip && v.want.Size > 0 || n == 0 && v.offset < v.want.Size {
+			continue // not wanted, or it broke off and some opens it again
 		}
 		if v.offset < v.want.Size {
 			return n, nil
@@ -106,11 +122,18 @@ func (v *verified) some(p []byte) (int, error) {
 	if err := v.prepare(); err != nil {
 		return 0, err
 	}
-	// A byte more than is missing would show that there is too much.
-	room := min(int64(len(p)), v.want.Size-v.offset)
-	n, err := v.body.Read(p[:room])
+	body := v.current()
+	if body == nil {
+		return 0, fs.ErrClosed
+	}
+	room := min(int64(len(p)), v.want.Size-v.offset, markEvery-v.offset%markEvery)
+	if v.offset < v.skip {
+		room = min(room, v.skip-v.offset)
+	}
+	n, err := body.Read(p[:room])
 	v.hash.Write(p[:n])
 	v.offset += int64(n)
+	v.marks.pass(v.hash, v.offset)
 	if v.progress != nil {
 		v.progress(v.offset)
 	}
@@ -120,14 +143,26 @@ func (v *verified) some(p []byte) (int, error) {
 	return n, nil
 }
 
-// take changes the source's body; nil is none.
-func (v *verified) take(body io.ReadCloser) {
+// current gives the source's body, nil if there is none.
+func (v *verified) current() io.ReadCloser {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.body
+}
+
+// take changes the source's body; nil is none. It reports whether the receiver
+// still wants it.
+func (v *verified) take(body io.ReadCloser) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.body != nil {
 		v.body.Close()
 	}
-	v.body = body
+	if v.body = body; v.closed && body != nil {
+		body.Close()
+		v.body = nil
+	}
+	return !v.closed
 }
 
 // broke decides whether to go on after a source broke off.
@@ -154,9 +189,9 @@ func (v *verified) broke(err error) error {
 
 // complete judges a blob that has all its bytes.
 func (v *verified) complete() error {
-	if v.body != nil {
+	if body := v.current(); body != nil {
 		var extra [1]byte
-		if n, _ := io.ReadFull(v.body, extra[:]); n > 0 {
+		if n, _ := io.ReadFull(body, extra[:]); n > 0 {
 			return release.Unavailable("look at the registry's storage", "%s: blob %s is longer than the %d bytes its manifest says", v.source.name(), v.want.Digest, v.want.Size)
 		}
 	}
@@ -166,7 +201,11 @@ func (v *verified) complete() error {
 	return nil
 }
 
+// Close ends reading. What a verified has not given out by then it never gives.
 func (v *verified) Close() error {
+	v.mu.Lock()
+	v.closed = true
+	v.mu.Unlock()
 	v.take(nil)
 	return nil
 }

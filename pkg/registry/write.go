@@ -51,8 +51,10 @@ func (c *Client) pushBlob(ctx context.Context, repository string, b release.Blob
 		return err
 	}
 	src := &memory{label: "memory", blobs: map[release.Digest][]byte{b.Digest: b.Bytes}}
-	_, err = dst.write(ctx, d, src, func() *verified { return newVerified(ctx, src, d, c.limits, nil) })
-	return err
+	if _, err = dst.write(ctx, d, src, verifying(ctx, src, d, c.limits, nil)); err != nil {
+		return err
+	}
+	return held(ctx, dst, d)
 }
 
 // PushManifest stores a manifest, whose blobs and children are already there,
@@ -104,7 +106,7 @@ func (c *Client) PushRelease(ctx context.Context, repository string, d release.D
 		return release.Subject{}, wrap(ctx, "encoding release", d.Release.Version, err)
 	}
 	src := newMemory("release "+d.Release.Name, m, blobs...)
-	if _, err := c.copyStores(ctx, src, c.writing(repo), m.digest, CopyOptions{Tags: tags}); err != nil {
+	if _, err := c.copyStores(ctx, src, c.writing(repo), m.digest, CopyOptions{Tags: tags}, nil); err != nil {
 		return release.Subject{}, err
 	}
 	return release.Subject{Repository: repo.String(), Digest: m.digest}, nil

@@ -1,0 +1,155 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// move brings a tree to the destination, from the deepest manifests to the
+// root, each after its blobs. ref is what the root is stored as: its digest or
+// a tag.
+func (t *transfer) move(ctx context.Context, tree tree, ref string) error {
+	for i := len(tree.levels) - 1; i >= 0; i-- {
+		g, gctx := t.group(ctx)
+		for _, m := range tree.levels[i] {
+			as := m.digest.String()
+			if i == 0 {
+				as = ref
+			}
+			g.Go(func() error { return t.place(gctx, m, as) })
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// group bounds how many goroutines wait for the pace. Where only one may write,
+// they run one after the other, in order.
+func (t *transfer) group(ctx context.Context) (*errgroup.Group, context.Context) {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(t.pace.most)
+	return g, gctx
+}
+
+// place stores one manifest with its blobs and reads it back. A destination
+// that is proven to validate is offered the manifest first: it takes it, or
+// names the blobs that it lacks.
+func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
+	blobs, absent := m.blobs(), false
+	if t.offers() && len(blobs) > 0 {
+		err := t.pace.run(ctx, func(ctx context.Context) error { return t.dst.writeManifest(ctx, ref, m) })
+		if err == nil {
+			return t.accepted(ctx, m, ref)
+		}
+		missing, ok := missingBlobs(err, m)
+		if !ok {
+			return err
+		}
+		t.count(func(r *CopyResult) { r.Present += len(blobs) - len(missing) })
+		blobs, absent = missing, true
+	}
+	if err := t.bring(ctx, blobs, absent); err != nil {
+		return err
+	}
+	t.count(func(r *CopyResult) { r.Manifests++ })
+	if t.options.DryRun {
+		return nil
+	}
+	err := t.settle(ctx, m, ref)
+	more, ok := missingBlobs(err, m)
+	if !ok {
+		return err
+	}
+	// A registry may have named only some of what it lacks.
+	for _, d := range more {
+		if t.claimed(d.Digest) {
+			return release.Unavailable(lostHint, "%s says that it has blob %s, and then that it has not", t.dst.name(), d.Digest)
+		}
+	}
+	if err := t.bring(ctx, more, true); err != nil {
+		return err
+	}
+	return t.settle(ctx, m, ref)
+}
+
+// offers reports whether manifests go before their blobs. Within one registry
+// mounting them takes no longer.
+func (t *transfer) offers() bool {
+	return t.validating && !t.options.DryRun && !t.mountable()
+}
+
+func (t *transfer) settle(ctx context.Context, m manifest, ref string) error {
+	return t.pace.run(ctx, func(ctx context.Context) error { return writeAndRead(ctx, t.dst, ref, m) })
+}
+
+// accepted checks a manifest that the destination took as it stands, so that
+// it has all blobs, as it says: one of them is looked for.
+func (t *transfer) accepted(ctx context.Context, m manifest, ref string) error {
+	blobs := m.blobs()
+	t.count(func(r *CopyResult) { r.Manifests++; r.Present += len(blobs) })
+	sample := blobs[rand.N(len(blobs))]
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return readBack(gctx, t.dst, ref, m.digest) })
+	if !sample.foreign() {
+		g.Go(func() error { return held(gctx, t.dst, sample) })
+	}
+	return g.Wait()
+}
+
+// moved is a blob that was brought or is on its way.
+type moved struct {
+	done chan struct{}
+	err  error
+}
+
+// bring moves blobs, each once in a transfer. absent says that the destination
+// has said it lacks them.
+func (t *transfer) bring(ctx context.Context, blobs []descriptor, absent bool) error {
+	g, gctx := t.group(ctx)
+	for _, d := range blobs {
+		g.Go(func() error {
+			b, mine := t.claim(d.Digest)
+			if mine {
+				defer close(b.done)
+				b.err = t.pace.run(gctx, func(ctx context.Context) error { return t.blob(ctx, d, absent) })
+				return b.err
+			}
+			select {
+			case <-b.done:
+				if b.err != nil {
+					return fmt.Errorf("with another manifest: %w", b.err)
+				}
+				return nil
+			case <-gctx.Done():
+				return gctx.Err()
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// claim makes sure that a blob is moved once.
+func (t *transfer) claim(d release.Digest) (b *moved, mine bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if b, ok := t.blobs[d]; ok {
+		return b, false
+	}
+	b = &moved{done: make(chan struct{}), err: errors.New("not done")}
+	t.blobs[d] = b
+	return b, true
+}
+
+func (t *transfer) claimed(d release.Digest) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.blobs[d] != nil
+}
