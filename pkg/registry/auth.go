@@ -158,7 +158,11 @@ func (s *session) exchange(ctx context.Context, ch *challenge, cred Credential, 
 	if err != nil {
 		return token{}, fmt.Errorf("registry %q: %w", s.endpoint, err)
 	}
-	guard := &tokenTransport{client: s.client, realm: realm}
+	lane, err := s.client.lane(s.endpoint, realm)
+	if err != nil {
+		return token{}, err
+	}
+	guard := &tokenTransport{client: s.client, origin: s.endpoint, realm: realm, lane: lane}
 	fresh, err := transport.Exchange(ctx, reg, auth, guard, scopes, &transport.Challenge{
 		Scheme: "bearer", Parameters: ch.parameters, Insecure: s.client.scheme(s.endpoint) == "http"})
 	if err != nil {
@@ -197,7 +201,9 @@ func (s *session) exchangeFault(err error, realm *url.URL, guard *tokenTransport
 // tokenTransport keeps an exchange at the token server that was agreed to.
 type tokenTransport struct {
 	client *Client
+	origin string
 	realm  *url.URL
+	lane   *lane
 	header http.Header // of the last answer
 }
 
@@ -207,9 +213,9 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	req.Header.Set("User-Agent", t.client.agent)
 	count(req.Context())
-	resp, err := t.client.transport.RoundTrip(req)
+	resp, err := t.lane.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		return nil, explain(t.origin, t.realm, err)
 	}
 	t.header = resp.Header
 	if location, err := resp.Location(); err == nil && redirects(resp.StatusCode) {

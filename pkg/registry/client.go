@@ -2,27 +2,34 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"sync"
-	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
 
 // Options say how a Client reaches registries. The zero value is what people
-// expect: their Docker credentials, TLS with the system's roots, plain HTTP on
-// loopback only.
+// expect: their Docker credentials and certificates, TLS with the system's
+// roots, plain HTTP on loopback only, the proxy that $HTTPS_PROXY, $HTTP_PROXY
+// and $NO_PROXY name.
 type Options struct {
 	// Keychain gives credentials; nil is DefaultKeychain.
 	Keychain Keychain
-	// PlainHTTP says which hosts (with their port) are spoken to without TLS;
-	// nil is Loopback.
+	// PlainHTTP says which hosts (with their port) are spoken to without TLS
+	// where Hosts and certificates don't; nil is Loopback.
 	PlainHTTP func(host string) bool
-	// RootCAs are trusted for TLS; nil is the system's.
+	// RootCAs are trusted for TLS; nil is the system's, for which Go also reads
+	// $SSL_CERT_FILE and $SSL_CERT_DIR.
 	RootCAs *x509.CertPool
+	// Hosts are the settings of registry hosts, by host with its port.
+	Hosts map[string]Host
+	// CertDirs hold further certificates by host, as Docker's certs.d; nil is
+	// DefaultCertDirs.
+	CertDirs []string
 	// Limits bounds everything that is read.
 	Limits Limits
 	// Capabilities remembers what registries were proven to do; nil takes them
@@ -39,24 +46,38 @@ type Client struct {
 	plainHTTP func(host string) bool
 	limits    Limits
 	agent     string
-	transport http.RoundTripper
+	roots     *x509.CertPool
+	given     map[string]*settings // by lower-case endpoint
+	certDirs  []string
+	proxy     func(*http.Request) (*url.URL, error)
+	resolver  *net.Resolver
+	locate    func(netip.Addr) reach
 
 	capabilities *Capabilities
 
 	mu       sync.Mutex
 	sessions map[string]*session
+	hosts    map[string]*settings // given, with what lies in certDirs
+	lanes    map[laneKey]*lane
+	seen     map[string]reach // by the address dialled
 	cache    cache
 	linking  keyed
 }
 
-// New makes a Client. It does no I/O.
+// New makes a Client. It does no I/O; settings that cannot be are KindConfig.
 func New(o Options) (*Client, error) {
 	c := &Client{
 		keychain:  o.Keychain,
 		plainHTTP: o.PlainHTTP,
 		limits:    o.Limits.withDefaults(),
 		agent:     o.UserAgent,
+		roots:     o.RootCAs,
+		certDirs:  o.CertDirs,
+		proxy:     http.ProxyFromEnvironment, // never for loopback
+		locate:    reachOf,
 		sessions:  map[string]*session{},
+		lanes:     map[laneKey]*lane{},
+		seen:      map[string]reach{},
 
 		capabilities: o.Capabilities,
 	}
@@ -69,25 +90,13 @@ func New(o Options) (*Client, error) {
 	if c.agent == "" {
 		c.agent = "promote"
 	}
-	c.transport = newTransport(c.limits, o.RootCAs)
-	return c, nil
-}
-
-// newTransport speaks HTTP/1.1 over a pool of connections: parallel blobs then
-// don't share one connection's window. It asks for no compression, because
-// what is hashed must be what was sent.
-func newTransport(l Limits, roots *x509.CertPool) *http.Transport {
-	dialer := &net.Dialer{Timeout: l.Dial, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
-		TLSHandshakeTimeout:    l.Dial,
-		DisableCompression:     true,
-		MaxIdleConnsPerHost:    2 * l.Width,
-		IdleConnTimeout:        30 * time.Second,
-		MaxResponseHeaderBytes: 64 * kib,
+	if c.certDirs == nil {
+		c.certDirs = DefaultCertDirs()
 	}
+	if err := c.configure(o.Hosts); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Credentials gives the user name and secret that the user has configured for

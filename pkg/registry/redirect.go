@@ -2,8 +2,8 @@ package registry
 
 import (
 	"context"
-	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -16,9 +16,13 @@ const mostHops = 5
 // to the registry's own endpoint only, whatever a redirect or an upload
 // location says.
 func (c *Client) follow(ctx context.Context, r *request, authorization string, w *watch) (*http.Response, error) {
-	registry := c.scheme(r.repo.endpoint()) + "://" + r.repo.endpoint()
+	origin := r.repo.endpoint()
 	for u, hop := r.url, 0; ; hop++ {
-		if err := c.allowHop(r.repo.endpoint(), u); err != nil {
+		if err := c.allowHop(origin, u); err != nil {
+			return nil, err
+		}
+		lane, err := c.lane(origin, u)
+		if err != nil {
 			return nil, err
 		}
 		req, err := newRequest(ctx, r, u, w)
@@ -26,13 +30,13 @@ func (c *Client) follow(ctx context.Context, r *request, authorization string, w
 			return nil, err
 		}
 		req.Header.Set("User-Agent", c.agent)
-		if authorization != "" && u.Scheme+"://"+u.Host == registry {
+		if authorization != "" && c.home(origin, u) {
 			req.Header.Set("Authorization", authorization)
 		}
 		count(ctx)
-		resp, err := c.transport.RoundTrip(req)
+		resp, err := lane.RoundTrip(req)
 		if err != nil {
-			return nil, err
+			return nil, explain(origin, u, err)
 		}
 		resp.Request = req
 		location := resp.Header.Get("Location")
@@ -61,42 +65,35 @@ func redirects(status int) bool {
 }
 
 // allowHop refuses addresses to which a registry must not send us: without TLS
-// where we would not go ourselves, and into this machine or its network from a
-// registry that is outside of it. Names that resolve to such addresses are the
-// network's to guard.
+// where we would not go ourselves, and further into this machine or its network
+// than the registry is itself. Names are judged when they are dialled, by the
+// guard of their lane.
 func (c *Client) allowHop(origin string, u *url.URL) error {
-	if u.Host == origin && u.Scheme == c.scheme(origin) && u.User == nil {
+	if c.home(origin, u) {
 		return nil
-	}
-	refuse := func(why string) error {
-		return release.Denied("if this is how the registry is meant to work, name the other host directly",
-			"registry %s sends us to %s://%s: %s", origin, printable(u.Scheme, 20), printable(u.Host, 100), why)
 	}
 	switch {
 	case u.Scheme != "https" && u.Scheme != "http":
-		return refuse("not an HTTP address")
+		return refuseHop(origin, u, "not an HTTP address")
 	case u.User != nil:
-		return refuse("with credentials in the address")
+		return refuseHop(origin, u, "with credentials in the address")
 	case u.Scheme == "http" && (c.scheme(u.Host) != "http" || c.scheme(origin) != "http"):
-		return refuse("without TLS")
-	case Loopback(u.Host) && !Loopback(origin):
-		return refuse("this machine")
+		return refuseHop(origin, u, "without TLS")
 	}
-	ip := net.ParseIP(hostname(u.Host))
-	switch {
-	case ip == nil:
-		return nil
-	case ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified():
-		return refuse("an address of no registry")
-	case ip.IsPrivate() && !private(origin):
-		return refuse("a private address")
+	to := outside
+	if ip, err := netip.ParseAddr(hostname(u.Host)); err == nil {
+		to = c.locate(ip)
+	}
+	if Loopback(u.Host) {
+		to = machine
+	}
+	if to > c.reachOf(origin) {
+		return refuseHop(origin, u, to.String())
 	}
 	return nil
 }
 
-// private reports whether a host is one of this machine or its network by its
-// number.
-func private(host string) bool {
-	ip := net.ParseIP(hostname(host))
-	return Loopback(host) || ip != nil && ip.IsPrivate()
+func refuseHop(origin string, u *url.URL, why string) error {
+	return release.Denied("if this is how the registry is meant to work, name the other host directly",
+		"registry %s sends us to %s://%s: %s", origin, printable(u.Scheme, 20), printable(u.Host, 100), why)
 }

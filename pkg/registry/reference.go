@@ -129,7 +129,7 @@ func subjectRepository(s release.Subject) (repository, error) {
 // Loopback reports whether a host, with or without a port, is this machine by
 // its name or number: localhost and its subdomains, 127.0.0.0/8, ::1.
 func Loopback(host string) bool {
-	bare := hostname(host)
+	bare := strings.TrimSuffix(strings.ToLower(hostname(host)), ".")
 	if bare == "localhost" || strings.HasSuffix(bare, ".localhost") {
 		return true
 	}

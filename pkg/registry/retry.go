@@ -128,9 +128,9 @@ func (c *Client) classify(ctx, attempt context.Context, host string, err error) 
 	case slow(err):
 		return unavailable(host, err, "gave up")
 	case certificate(err):
-		return release.Unavailable("the registry's certificate is not trusted: give its CA, or check the host's name and the clock", "registry %s: %w", host, err)
+		return release.Unavailable("the registry's certificate is not trusted: check the host's name and the clock, or give its CA under registries in promote.yaml or in certs.d", "registry %s: %w", host, err)
 	case notTLS(err):
-		return release.Unavailable("the registry speaks plain HTTP, which is for loopback only unless it is allowed", "registry %s: %w", host, err)
+		return release.Unavailable("the registry speaks plain HTTP, which is for loopback only unless promote.yaml says registries: {"+host+": {plainHTTP: true}}", "registry %s: %w", host, err)
 	case errors.As(err, &lookup) && lookup.IsNotFound:
 		return release.Unavailable("check the registry's host name", "registry %s: %w", host, err)
 	case errors.As(err, &timeout) && timeout.Timeout():

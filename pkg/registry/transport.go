@@ -49,7 +49,7 @@ func (c *Client) api(r repository, elem ...string) *url.URL {
 }
 
 func (c *Client) scheme(host string) string {
-	if c.plainHTTP(host) {
+	if c.PlainHTTP(host) {
 		return "http"
 	}
 	return "https"
