@@ -64,20 +64,19 @@ func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
 		return nil
 	}
 	err := t.settle(ctx, m, ref)
-	more, ok := missingBlobs(err, m)
-	if !ok {
+	if _, ok := missingBlobs(err, m); !ok {
 		return err
 	}
-	// A registry may have named only some of what it lacks.
-	for _, d := range more {
-		if t.claimed(d.Digest) {
-			return release.Unavailable(lostHint, "%s says that it has blob %s, and then that it has not", t.dst.name(), d.Digest)
-		}
-	}
-	if err := t.bring(ctx, more, true); err != nil {
+	// A registry may have named only some of what it lacks: now it is asked for
+	// each.
+	if err := t.bring(ctx, m.blobs(), false); err != nil {
 		return err
 	}
-	return t.settle(ctx, m, ref)
+	err = t.settle(ctx, m, ref)
+	if missing, ok := missingBlobs(err, m); ok {
+		return release.Unavailable(lostHint, "%s took blob %s and does not have it", t.dst.name(), missing[0].Digest)
+	}
+	return err
 }
 
 // offers reports whether manifests go before their blobs. Within one registry
@@ -146,10 +145,4 @@ func (t *transfer) claim(d release.Digest) (b *moved, mine bool) {
 	b = &moved{done: make(chan struct{}), err: errors.New("not done")}
 	t.blobs[d] = b
 	return b, true
-}
-
-func (t *transfer) claimed(d release.Digest) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.blobs[d] != nil
 }

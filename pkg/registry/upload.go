@@ -87,7 +87,7 @@ func (u *upload) resume(ctx context.Context) {
 	u.broken, u.resumed = false, true
 	before := u.offset
 	kept, next, err := u.status(ctx)
-	if err != nil || kept < before {
+	if err != nil {
 		kept, next = 0, nil
 	}
 	u.session, u.offset = next, kept

@@ -1,9 +1,13 @@
 package registrytest
 
 import (
+	"bytes"
+	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -103,4 +107,76 @@ func Statuses(codes []int, headers ...string) Action {
 // Swallow says that a write went well and does nothing.
 func Swallow() Action {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { w.WriteHeader(http.StatusCreated) }
+}
+
+// Validate lets a backend that takes any manifest refuse those whose blobs or
+// children it lacks, naming them as distribution does.
+func Validate() Action {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		raw, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(raw))
+		var manifest struct {
+			Config    *Descriptor  `json:"config"`
+			Layers    []Descriptor `json:"layers"`
+			Manifests []Descriptor `json:"manifests"`
+		}
+		_ = json.Unmarshal(raw, &manifest)
+		base, _, _ := strings.Cut(r.URL.Path, "/manifests/")
+		var unknown []map[string]string
+		check := func(kind string, d Descriptor) {
+			seen := httptest.NewRecorder()
+			next.ServeHTTP(seen, httptest.NewRequest(http.MethodHead, base+"/"+kind+"/"+d.Digest.String(), nil))
+			if seen.Code != http.StatusOK {
+				unknown = append(unknown, map[string]string{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry", "detail": d.Digest.String()})
+			}
+		}
+		if manifest.Config != nil {
+			check("blobs", *manifest.Config)
+		}
+		for _, d := range manifest.Layers {
+			check("blobs", d)
+		}
+		for _, d := range manifest.Manifests {
+			check("manifests", d)
+		}
+		if unknown == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body, _ := json.Marshal(map[string]any{"errors": unknown})
+		Answer(http.StatusBadRequest, body, "Content-Type", "application/json")(w, r, next)
+	}
+}
+
+// Break takes n bytes of a request's body, hands them to took (which may be
+// nil), and breaks the connection.
+func Break(n int64, took func(r *http.Request, next http.Handler, some []byte)) Action {
+	return func(_ http.ResponseWriter, r *http.Request, next http.Handler) {
+		some, _ := io.ReadAll(io.LimitReader(r.Body, n))
+		if took != nil {
+			took(r, next, some)
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// Reluctantly lets an action answer and keeps all but the first of the errors
+// that it names to itself.
+func Reluctantly(do Action) Action {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		Change(func(_ http.Header, body []byte) []byte {
+			var answer struct {
+				Errors []json.RawMessage `json:"errors"`
+			}
+			if json.Unmarshal(body, &answer) != nil || len(answer.Errors) < 2 {
+				return body
+			}
+			answer.Errors = answer.Errors[:1]
+			body, _ = json.Marshal(answer)
+			return body
+		})(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { do(w, r, next) }))
+	}
 }
