@@ -192,3 +192,31 @@ func TestVersionInBothForms(t *testing.T) {
 		t.Errorf("exit %d, %s", code, errOut())
 	}
 }
+
+func TestCopy(t *testing.T) {
+	var asked CopyOptions
+	answer := CopyResult{Source: "a.example/app", Destination: "b.example/app", Digest: release.DigestOf([]byte("x")), Tags: []string{"v1"},
+		Bytes: 3 << 20, Blobs: 1, Mounted: 2, Present: 4, Manifests: 3, Referrers: 2, Requests: 17}
+	w := Wiring{Copy: func(_ context.Context, o CopyOptions) (CopyResult, error) { asked = o; answer.DryRun = o.DryRun; return answer, nil }}
+	for _, c := range []struct {
+		args string
+		want CopyOptions
+		says []string
+	}{
+		{"copy a.example/app:v1 b.example/app", CopyOptions{Source: "a.example/app:v1", Destination: "b.example/app", Referrers: true},
+			[]string{"copied a.example/app to b.example/app", answer.Digest.String(), "3MiB in 1 blob, 2 mounted, 4 there already", "3, of which 2 referrers", "17"}},
+		{"copy a.example/app:v1 oci:dir --dry-run --referrers=false", CopyOptions{Source: "a.example/app:v1", Destination: "oci:dir", DryRun: true},
+			[]string{"would copy", "to send   3MiB"}},
+	} {
+		r, _ := testRun(t, w)
+		if code := r.main(t.Context(), strings.Fields(c.args)); code != 0 || asked != c.want {
+			t.Errorf("%s: exit %d, asked %+v", c.args, code, asked)
+		}
+		out := read(t, r.std.Out)
+		for _, words := range c.says {
+			if !strings.Contains(out, words) {
+				t.Errorf("%s: %q is missing in\n%s", c.args, words, out)
+			}
+		}
+	}
+}

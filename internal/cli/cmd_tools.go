@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/urfave/cli/v2"
 
 	"github.com/promote-dev/promote/internal/ui"
@@ -38,14 +39,38 @@ func (r *run) copy(ctx context.Context, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return r.emit(result, func(w io.Writer) error {
-		verb := "copied"
-		if result.DryRun {
-			verb = "would copy"
-		}
-		_, err := fmt.Fprintf(w, "%s %s to %s\ndigest  %s\nsent    %d bytes in %d blobs, %d mounted, %d referrers\n", verb, result.Source, result.Destination, result.Digest, result.Bytes, result.Blobs, result.Mounted, result.Referrers)
+	return r.emit(result, func(w io.Writer) error { return printCopy(w, result) })
+}
+
+func printCopy(w io.Writer, c CopyResult) error {
+	if c.Unchanged {
+		_, err := fmt.Fprintf(w, "nothing to copy: %s serves %s already\n", c.Destination, c.Digest)
 		return err
-	})
+	}
+	verb, sent := "copied", "sent"
+	if c.DryRun {
+		verb, sent = "would copy", "to send"
+	}
+	fmt.Fprintf(w, "%s %s to %s\n", verb, c.Source, c.Destination)
+	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%-9s %s\n", name, fmt.Sprintf(format, args...)) }
+	line("digest", "%s", c.Digest)
+	if len(c.Tags) > 0 {
+		line("tags", "%s", strings.Join(c.Tags, ", "))
+	}
+	line(sent, "%s in %s, %d mounted, %d there already", units.BytesSize(float64(c.Bytes)), count(c.Blobs, "blob"), c.Mounted, c.Present)
+	line("manifests", "%d, of which %s", c.Manifests, count(c.Referrers, "referrer"))
+	if c.Foreign > 0 {
+		line("foreign", "%s that the source does not hold either", count(c.Foreign, "layer"))
+	}
+	_, err := fmt.Fprintf(w, "%-9s %d\n", "requests", c.Requests)
+	return err
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func (r *run) pin(ctx context.Context, c *cli.Context) error {

@@ -43,16 +43,22 @@ type CopyOptions struct {
 	Referrers, DryRun   bool
 }
 
-// CopyResult is what copy did. Bytes are those that were sent.
+// CopyResult is what copy did, or would do. Bytes are those of the blobs that
+// were sent; Manifests include the Referrers.
 type CopyResult struct {
 	Source      string         `json:"source"`
 	Destination string         `json:"destination"`
 	Digest      release.Digest `json:"digest"`
+	Tags        []string       `json:"tags"`
+	Unchanged   bool           `json:"unchanged"`
 	Bytes       int64          `json:"bytes"`
 	Blobs       int            `json:"blobs"`
 	Mounted     int            `json:"mounted"`
 	Present     int            `json:"present"`
+	Foreign     int            `json:"foreign"` // named by the image, held by nobody
+	Manifests   int            `json:"manifests"`
 	Referrers   int            `json:"referrers"`
+	Requests    int64          `json:"requests"`
 	DryRun      bool           `json:"dryRun,omitempty"`
 }
 

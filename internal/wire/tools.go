@@ -29,8 +29,9 @@ func copyImages(ctx context.Context, o cli.CopyOptions) (cli.CopyResult, error) 
 	if err != nil {
 		return cli.CopyResult{}, err
 	}
-	return cli.CopyResult{Source: r.Source, Destination: r.Destination, Digest: r.Digest, Bytes: r.Bytes, Blobs: r.Blobs, Mounted: r.Mounted,
-		Present: r.Present, Referrers: r.Referrers, DryRun: r.DryRun}, nil
+	return cli.CopyResult{Source: r.Source, Destination: r.Destination, Digest: r.Digest, Tags: append([]string{}, r.Tags...), Unchanged: r.Unchanged,
+		Bytes: r.Bytes, Blobs: r.Blobs, Mounted: r.Mounted, Present: r.Present, Foreign: r.Foreign, Manifests: r.Manifests, Referrers: r.Referrers,
+		Requests: r.Requests, DryRun: r.DryRun}, nil
 }
 
 func pin(ctx context.Context, o cli.PinOptions) (cli.PinResult, error) {
