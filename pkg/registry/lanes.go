@@ -120,9 +120,12 @@ func (c *Client) newLane(key laneKey, config *tls.Config) *lane {
 	plain := c.dialer(nil)
 	transport := func(dial dialFunc) *http.Transport {
 		return &http.Transport{
-			DialContext:            dial,
-			TLSClientConfig:        config,
-			TLSHandshakeTimeout:    c.limits.Dial,
+			DialContext:         dial,
+			TLSClientConfig:     config,
+			TLSHandshakeTimeout: c.limits.Dial,
+			// Blobs are long: fewer, larger reads and writes.
+			ReadBufferSize:         64 * kib,
+			WriteBufferSize:        64 * kib,
 			DisableCompression:     true,
 			MaxIdleConnsPerHost:    2 * c.limits.Width,
 			IdleConnTimeout:        30 * time.Second,
