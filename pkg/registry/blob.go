@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +37,13 @@ func (t *transfer) blob(ctx context.Context, d descriptor, absent bool) error {
 		t.count(func(r *CopyResult) { t.streamed(r, d, t.mountable()) })
 		return nil
 	}
-	mounted, err := t.dst.write(ctx, d, t.src, verifying(ctx, t.src, d, t.client.limits, progress(t.step, d)))
+	write := func() (mounted bool, err error) {
+		return t.dst.write(ctx, d, t.src, verifying(ctx, t.src, d, t.client.limits, progress(t.step, d)))
+	}
+	mounted, err := write()
+	if errors.Is(err, errOtherBytes) {
+		mounted, err = write()
+	}
 	if err == nil && !t.validating { // one that validates says so when it gets the manifest
 		err = held(ctx, t.dst, d)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -60,8 +61,14 @@ type Client struct {
 	hosts    map[string]*settings // given, with what lies in certDirs
 	lanes    map[laneKey]*lane
 	seen     map[string]reach // by the address dialled
-	cache    cache
-	linking  keyed
+	// resting are mirrors that are not asked before a time; distrusted is what
+	// is read from its origin only.
+	resting    map[string]time.Time
+	distrusted map[release.Digest]bool
+	mirrorRest time.Duration
+	patience   Limits // with mirrors
+	cache      cache
+	linking    keyed
 }
 
 // New makes a Client. It does no I/O; settings that cannot be are KindConfig.
@@ -78,6 +85,11 @@ func New(o Options) (*Client, error) {
 		sessions:  map[string]*session{},
 		lanes:     map[laneKey]*lane{},
 		seen:      map[string]reach{},
+
+		resting:    map[string]time.Time{},
+		distrusted: map[release.Digest]bool{},
+		mirrorRest: mirrorRest,
+		patience:   o.Limits.withDefaults().ofMirror(),
 
 		capabilities: o.Capabilities,
 	}

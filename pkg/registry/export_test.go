@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"time"
 )
 
 // Pretend makes names resolve as a resolver says, and an address of this
@@ -25,3 +26,9 @@ func (c *Client) Pretend(resolver *net.Resolver, as map[string]string) {
 
 // Proxy makes another proxy than the environment's.
 func (c *Client) Proxy(f func(*http.Request) (*url.URL, error)) { c.proxy = f }
+
+// Patience changes how long mirrors are waited for.
+func (c *Client) Patience(l Limits) { c.patience = l.withDefaults() }
+
+// MirrorRest changes for how long a mirror that failed is left alone.
+func (c *Client) MirrorRest(d time.Duration) { c.mirrorRest = d }

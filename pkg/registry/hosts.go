@@ -92,17 +92,17 @@ func parseMirror(text string) (repository, error) {
 	if strings.Contains(text, "@") {
 		return repository{}, errors.New("a mirror is HOST or HOST/PATH, without credentials") // which are not repeated
 	}
-	r, err := parseRepository(host + "/" + orX(path))
+	r, err := parseRepository(host + "/" + orAny(path))
 	if err != nil || r.host != host || !hostWithDot(host) {
 		return repository{}, errors.New("mirror " + printable(clip(text), 200) + " is not HOST or HOST/PATH")
 	}
 	return repository{r.host, path}, nil
 }
 
-// orX completes a host to a repository.
-func orX(path string) string {
+// orAny completes a host to a repository.
+func orAny(path string) string {
 	if path == "" {
-		return "x"
+		return "xx"
 	}
 	return path
 }

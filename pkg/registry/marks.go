@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding"
 	"hash"
+	"io"
 	"sync"
 )
 
@@ -16,6 +17,24 @@ const markEvery = 8 * mib
 type marks struct {
 	mu     sync.Mutex
 	states [][]byte // after each markEvery bytes
+	from   *mirror  // that some of the bytes came from, nil if none did
+}
+
+// came remembers if bytes come from a mirror: when they turn out wrong, the
+// origin is not to blame.
+func (m *marks) came(body io.ReadCloser) {
+	if b, ok := body.(*mirrorBody); ok {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.from = b.from
+	}
+}
+
+// mirror gives who sent some of the bytes, nil if it was the registry alone.
+func (m *marks) mirror() *mirror {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.from
 }
 
 // pass is told of each position that a reader reaches in order.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -33,17 +34,11 @@ func (c *Client) resolve(ctx context.Context, text string) (release.Subject, err
 	}
 	s := c.reading(ref.repository)
 	if !ref.digest.IsZero() {
-		a, d, err := s.fetchManifest(ctx, ref.digest.String())
+		m, err := s.fresh(ctx, ref.digest.String())
 		if err != nil {
 			return release.Subject{}, err
 		}
-		m, err := parse(a.header.Get("Content-Type"), a.body, c.limits)
-		if err != nil {
-			return release.Subject{}, err
-		}
-		subject := release.Subject{Repository: s.name(), Digest: d}
-		c.cache.put(subject, m)
-		return subject, nil
+		return release.Subject{Repository: s.name(), Digest: m.digest}, nil
 	}
 	m, err := c.agree(ctx, s, ref.tag)
 	if err != nil {
@@ -73,7 +68,7 @@ func (c *Client) agree(ctx context.Context, s *remote, tag string) (manifest, er
 		return manifest{}, err
 	}
 	if claimed != "" && claimed != m.digest.String() {
-		return manifest{}, contradiction(s.name()+":"+tag, printable(claimed, 100), m.digest)
+		return manifest{}, contradiction(s.name()+":"+tag, claimed, m.digest)
 	}
 	return m, nil
 }
@@ -103,19 +98,8 @@ func (c *Client) Blob(ctx context.Context, repository string, d release.Digest, 
 	if err != nil {
 		return nil, wrap(ctx, "reading blob", d.String(), err)
 	}
-	s := c.reading(repo)
-	r := s.request(http.MethodGet, http.StatusOK)
-	r.url = c.api(repo, "blobs", d.String())
-	a, err := c.fetch(ctx, r, max)
-	if err == nil {
-		if got := release.DigestOf(a.body); got != d {
-			err = mismatch("blob in "+repository, d, got)
-		}
-	}
-	if err != nil {
-		return nil, wrap(ctx, "reading blob", repository+"@"+d.String(), err)
-	}
-	return a.body, nil
+	raw, err := c.reading(repo).small(ctx, d, max)
+	return raw, wrap(ctx, "reading blob", repository+"@"+d.String(), err)
 }
 
 // readBlob reads the blob of a descriptor from any store.
@@ -123,9 +107,15 @@ func (c *Client) readBlob(ctx context.Context, s store, d descriptor, most int64
 	if d.Size > most {
 		return nil, release.Denied("nothing legitimate is that large", "%s: blob %s of %d bytes, at most %d are read", s.name(), d.Digest, d.Size, most)
 	}
-	v := verifying(ctx, s, d, c.limits, nil)(0)
-	defer v.Close()
-	raw, err := io.ReadAll(v)
+	read := func() ([]byte, error) {
+		v := verifying(ctx, s, d, c.limits, nil)(0)
+		defer v.Close()
+		return io.ReadAll(v)
+	}
+	raw, err := read()
+	if errors.Is(err, errOtherBytes) {
+		raw, err = read()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("blob %s: %w", d.Digest, err)
 	}

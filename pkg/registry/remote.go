@@ -16,23 +16,26 @@ type remote struct {
 	c      *Client
 	repo   repository
 	scopes []string
+	// mirrored: what has a digest may come from the host's mirrors.
+	mirrored bool
+	limits   *Limits // nil is the client's
 }
 
 var _ store = (*remote)(nil)
 
 // reading and writing are the token scopes of a repository.
 func (c *Client) reading(r repository) *remote {
-	return &remote{c, r, []string{"repository:" + r.path + ":pull"}}
+	return &remote{c: c, repo: r, scopes: []string{"repository:" + r.path + ":pull"}, mirrored: true}
 }
 
 func (c *Client) writing(r repository) *remote {
-	return &remote{c, r, []string{"repository:" + r.path + ":pull,push"}}
+	return &remote{c: c, repo: r, scopes: []string{"repository:" + r.path + ":pull,push"}}
 }
 
 // mounting also lets a token read the repository that blobs are mounted from.
 func (s *remote) mounting(from store) *remote {
 	if s.mountsFrom(from) {
-		return &remote{s.c, s.repo, append(s.scopes[:1:1], from.(*remote).scopes...)}
+		return &remote{c: s.c, repo: s.repo, scopes: append(s.scopes[:1:1], from.(*remote).scopes...)}
 	}
 	return s
 }
@@ -43,7 +46,7 @@ func (s *remote) name() string { return s.repo.String() }
 func (s *remote) width() int   { return 0 }
 
 func (s *remote) request(method string, expect ...int) *request {
-	return &request{method: method, repo: s.repo, scopes: s.scopes, expect: expect}
+	return &request{method: method, repo: s.repo, scopes: s.scopes, expect: expect, limits: s.limits}
 }
 
 // fetchManifest gives the bytes served as ref, hashed. The registry's own word
@@ -63,14 +66,22 @@ func (s *remote) fetchManifest(ctx context.Context, ref string) (answer, release
 		return a, got, nil
 	}
 	if claimed := a.header.Get("Docker-Content-Digest"); claimed != "" && claimed != got.String() {
-		return answer{}, got, contradiction(s.name()+":"+ref, printable(claimed, 100), got)
+		return answer{}, got, contradiction(s.name()+":"+ref, claimed, got)
 	}
 	return a, got, nil
 }
 
 func contradiction(what, claimed string, got release.Digest) error {
 	return release.Denied("the registry, or something between, gives two answers to one question: find out why before going on",
-		"%s: the registry says %s, its bytes are %s", what, claimed, got)
+		"%s: the registry says %s, its bytes are %s", what, asDigest(claimed), got)
+}
+
+// asDigest repeats a registry's word only if it is a digest.
+func asDigest(claimed string) string {
+	if d, err := release.ParseDigest(claimed); err == nil {
+		return d.String()
+	}
+	return "something that is no digest"
 }
 
 func (s *remote) digest(ctx context.Context, ref string) (release.Digest, error) {
@@ -84,16 +95,7 @@ func (s *remote) manifest(ctx context.Context, ref string) (manifest, error) {
 			return m, nil
 		}
 	}
-	a, _, err := s.fetchManifest(ctx, ref)
-	if err != nil {
-		return manifest{}, err
-	}
-	m, err := parse(a.header.Get("Content-Type"), a.body, s.c.limits)
-	if err != nil {
-		return manifest{}, err
-	}
-	s.c.cache.put(release.Subject{Repository: s.name(), Digest: m.digest}, m)
-	return m, nil
+	return s.fresh(ctx, ref)
 }
 
 // claimed asks what the registry says a ref's digest is, without its bytes; ""
@@ -116,13 +118,22 @@ func (s *remote) has(ctx context.Context, d descriptor) (bool, error) {
 	return err == nil && a.status == http.StatusOK, err
 }
 
-func (s *remote) open(ctx context.Context, d descriptor, offset int64) (io.ReadCloser, error) {
+// ranged asks for a blob from an offset on.
+func (s *remote) ranged(d descriptor, offset int64) *request {
 	r := s.request(http.MethodGet, http.StatusOK)
 	r.url = s.c.api(s.repo, "blobs", d.Digest.String())
 	if offset > 0 {
 		r.header = http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", offset, d.Size-1)}}
 		r.expect = append(r.expect, http.StatusPartialContent)
 	}
+	return r
+}
+
+func (s *remote) open(ctx context.Context, d descriptor, offset int64) (io.ReadCloser, error) {
+	if body := s.stream(ctx, d, offset); body != nil {
+		return body, nil
+	}
+	r := s.ranged(d, offset)
 	var body io.ReadCloser
 	err := s.c.retry(ctx, s.repo.host, func() error {
 		resp, err := s.c.open(ctx, ctx, r)

@@ -30,6 +30,7 @@ type request struct {
 	scopes []string
 	// expect lists the statuses that are no error.
 	expect []int
+	limits *Limits // nil is the client's
 }
 
 // answer is a small answer, read whole.
@@ -69,7 +70,7 @@ func (c *Client) fetch(ctx context.Context, r *request, most int64) (answer, err
 
 // fetchOnce is one attempt of fetch.
 func (c *Client) fetchOnce(ctx context.Context, r *request, most int64) (answer, error) {
-	small, cancel := context.WithTimeoutCause(ctx, c.limits.Small, errSlow)
+	small, cancel := context.WithTimeoutCause(ctx, c.limitsOf(r).Small, errSlow)
 	defer cancel()
 	resp, err := c.open(ctx, small, r)
 	if err != nil {
@@ -91,6 +92,13 @@ func (c *Client) fetchOnce(ctx context.Context, r *request, most int64) (answer,
 		return answer{}, tooLarge(r.url, -1, most)
 	}
 	return a, nil
+}
+
+func (c *Client) limitsOf(r *request) *Limits {
+	if r.limits != nil {
+		return r.limits
+	}
+	return &c.limits
 }
 
 func bytesBody(b []byte) func() (io.ReadCloser, error) {
@@ -120,8 +128,9 @@ func final(host string, err error) error {
 // earlier.
 func (c *Client) open(caller, ctx context.Context, r *request) (*http.Response, error) {
 	attempt, cancel := context.WithCancelCause(ctx)
-	w := newWatch(cancel, &c.limits)
-	w.arm(c.limits.Header, errSilent)
+	limits := c.limitsOf(r)
+	w := newWatch(cancel, limits)
+	w.arm(limits.Header, errSilent)
 	resp, err := c.authorized(attempt, r, w)
 	w.stop()
 	if err != nil {
@@ -129,7 +138,7 @@ func (c *Client) open(caller, ctx context.Context, r *request) (*http.Response, 
 		cancel(nil)
 		return nil, err
 	}
-	resp.Body = &receiving{body: resp.Body, ctx: attempt, cancel: cancel, limits: &c.limits}
+	resp.Body = &receiving{body: resp.Body, ctx: attempt, cancel: cancel, limits: limits}
 	if slices.Contains(r.expect, resp.StatusCode) {
 		return resp, nil
 	}
@@ -180,7 +189,7 @@ func (c *Client) authorized(ctx context.Context, r *request, w *watch) (*http.Re
 			return resp, nil
 		}
 		drain(resp)
-		w.arm(c.limits.Header, errSilent)
+		w.arm(w.limits.Header, errSilent)
 	}
 }
 

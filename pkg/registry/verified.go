@@ -83,6 +83,7 @@ func (v *verified) prepare() error {
 	if err != nil {
 		return err
 	}
+	v.marks.came(body)
 	if !v.take(body) {
 		return fs.ErrClosed
 	}
@@ -192,10 +193,16 @@ func (v *verified) complete() error {
 	if body := v.current(); body != nil {
 		var extra [1]byte
 		if n, _ := io.ReadFull(body, extra[:]); n > 0 {
+			if m := v.marks.mirror(); m != nil {
+				return m.wrong(v.ctx, v.want.Digest)
+			}
 			return release.Unavailable("look at the registry's storage", "%s: blob %s is longer than the %d bytes its manifest says", v.source.name(), v.want.Digest, v.want.Size)
 		}
 	}
 	if got := release.DigestFromSum([sha256.Size]byte(v.hash.Sum(nil))); got != v.want.Digest {
+		if m := v.marks.mirror(); m != nil {
+			return m.wrong(v.ctx, v.want.Digest)
+		}
 		return mismatch("blob in "+v.source.name(), v.want.Digest, got)
 	}
 	return nil
