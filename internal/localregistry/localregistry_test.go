@@ -63,8 +63,9 @@ func handler(addr string) http.Handler {
 
 func TestContract(t *testing.T) {
 	registrytest.Contract(t, registrytest.Backend{
-		Mounts: true,
-		New:    func(t testing.TB) http.Handler { return handler(serve(t, t.TempDir()).Addr()) },
+		Mounts:    true,
+		Validates: true,
+		New:       func(t testing.TB) http.Handler { return handler(serve(t, t.TempDir()).Addr()) },
 	})
 }
 

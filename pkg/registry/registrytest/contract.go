@@ -22,6 +22,8 @@ type Backend struct {
 	Referrers bool
 	// Mounts: it mounts blobs from one repository into another.
 	Mounts bool
+	// Validates: it refuses a manifest whose blobs it lacks, and names them.
+	Validates bool
 }
 
 // FastLimits waits for moments only between attempts, so that tests of failures
@@ -61,6 +63,7 @@ func Contract(t *testing.T, b Backend) {
 		"copy index":       testCopyIndex,
 		"copy registries":  testCopyRegistries,
 		"copy dry run":     testCopyDryRun,
+		"manifest first":   testManifestFirst,
 		"copy referrers":   testCopyReferrers,
 		"attach":           testAttach,
 		"attachments none": testNoAttachments,
