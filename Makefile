@@ -42,8 +42,11 @@ test-engine: build ## the tests on a real engine, BuildKit and registry
 test-e2e: build ## the story, end to end
 	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
 
-bench: ## the benchmarks
-	go test -run '^$$' -bench . -benchmem $$(grep -rl --include='*_test.go' 'func Benchmark' . | xargs -r dirname | sort -u)
+# With ARGS only copies, side by side: make bench ARGS='-only B2,B3 -delays 20 -runs 3'
+bench: build ## the benchmarks: against other tools, and Go's own
+	@scripts/packages skopeo
+	go run ./internal/bench/cmd $(ARGS)
+	$(if $(ARGS),,go test -run '^$$' -bench . -benchmem $$(grep -rl --include='*_test.go' 'func Benchmark' . | xargs -r dirname | sort -u))
 
 lint: ## gofmt, go vet, staticcheck, shellcheck, actionlint
 	@scripts/lint

@@ -42,6 +42,8 @@ var (
 		{[]string{"internal/worktree", "internal/worker", "internal/ui", "internal/localregistry", "internal/bases"}, nouns, "small rooms behind the front door know the nouns only"},
 		{[]string{"internal/cli"}, []string{"internal/ui", "internal/report", "internal/worker", "pkg/config", "pkg/pipeline", "pkg/release", "pkg/event"}, "the command line gets its adapters handed in, so that its tests link none of them"},
 		{[]string{"internal/demo"}, append([]string{"examples"}, nouns...), "the demo runs the real commands, it does not call what is behind them"},
+		{[]string{"internal/bench"}, nil, "it measures whatever it is handed"},
+		{[]string{"internal/bench/cmd"}, append([]string{"internal/bench", "internal/localregistry", "pkg/registry"}, nouns...), "it hands our library and a registry to the benchmarks"},
 		{[]string{"internal/wire"}, []string{"pkg/...", "internal/...", "policies", "data/osv", "examples/..."}, "the one place that knows every adapter"},
 		{[]string{"cmd/promote"}, []string{"internal/cli", "internal/wire"}, "main is a dozen lines"},
 	}
@@ -173,6 +175,9 @@ func walk(t *testing.T, visit func(dir, file string, source []byte)) {
 			return err
 		}
 		name := d.Name()
+		if _, err := os.Stat(filepath.Join(p, "go.mod")); d.IsDir() && err == nil && p != top {
+			return filepath.SkipDir // another module, which we don't link
+		}
 		if d.IsDir() && (name == "testdata" || p != top && strings.HasPrefix(name, ".") && name != "..") {
 			return filepath.SkipDir
 		}

@@ -98,6 +98,16 @@ func Serve(ctx context.Context, o Options) (*Server, error) {
 	return s, nil
 }
 
+// Handler is the registry without a listener, for who brings one: its content
+// lies in a directory that the caller lets nobody else use. Errors are dropped.
+func Handler(root string) http.Handler {
+	logged := quiet(context.Background(), nil)
+	app := handlers.NewApp(logged, settings(root))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		app.ServeHTTP(w, r.WithContext(logging(r.Context(), logged)))
+	})
+}
+
 func stop(cancel context.CancelFunc) error {
 	cancel()
 	return nil

@@ -26,6 +26,11 @@ func quiet(ctx context.Context, w io.Writer) context.Context {
 	return loggingContext{ctx, logrus.NewEntry(logger)}
 }
 
+// logging gives a context the logger of another one that quiet made.
+func logging(ctx, quiet context.Context) context.Context {
+	return loggingContext{ctx, quiet.(loggingContext).entry}
+}
+
 type loggingContext struct {
 	context.Context
 	entry *logrus.Entry
