@@ -54,7 +54,7 @@ func (c *Client) attach(ctx context.Context, s release.Subject, a release.Attach
 			return err
 		}
 	}
-	return c.ensureListed(ctx, dst, s.Digest, []manifest{m})
+	return c.ensureListed(ctx, dst, s.Digest, []manifest{m}, true)
 }
 
 // referrer makes the manifest and blobs of an attestation.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,8 +14,10 @@ import (
 
 // CopyOptions say what goes along with the bytes of a subject.
 type CopyOptions struct {
-	// Referrers also copies what refers to the subject, and to each manifest
-	// of an index: signatures, attestations, SBOMs.
+	// Referrers also copies what refers to the subject, to each manifest of an
+	// index, and to what is copied so: signatures, attestations, SBOMs. What
+	// stands under cosign's tags sha256-<hex>.sig, .att and .sbom goes along,
+	// too, unless the destination would lose something by it.
 	Referrers bool
 	// Tags are set at the destination once everything else is there.
 	Tags []string
@@ -32,15 +35,19 @@ type CopyResult struct {
 	Unchanged bool  `json:"unchanged"`
 	Manifests int   `json:"manifests"` // written
 	Referrers int   `json:"referrers"` // manifests of them that were referrers
+	Legacy    int   `json:"legacy"`    // manifests of them under cosign's tags
 	Blobs     int   `json:"blobs"`     // streamed
 	Bytes     int64 `json:"bytes"`     // of the streamed blobs
 	Mounted   int   `json:"mounted"`   // blobs taken over within one registry
 	Present   int   `json:"present"`   // blobs that were there already
 	// Foreign layers that the source does not hold; they are never fetched
 	// from the addresses in their descriptors.
-	Foreign  int   `json:"foreign,omitempty"`
-	Requests int64 `json:"requests"` // HTTP requests of all kinds, both sides
-	DryRun   bool  `json:"dryRun,omitempty"`
+	Foreign int `json:"foreign,omitempty"`
+	// Kept are tags of cosign's that the destination has with something else,
+	// and under which the source's evidence was not put.
+	Kept     []string `json:"kept,omitempty"`
+	Requests int64    `json:"requests"` // HTTP requests of all kinds, both sides
+	DryRun   bool     `json:"dryRun,omitempty"`
 }
 
 // Copy copies a subject's bytes to another repository, or sets tags where it
@@ -94,6 +101,8 @@ type transfer struct {
 	pace     *pace
 	// validating: the destination refuses a manifest whose blobs it lacks.
 	validating bool
+	evidence   *evidence    // nil if none goes along
+	held       atomic.Int64 // bytes of manifests
 
 	mu     sync.Mutex
 	result CopyResult
@@ -115,18 +124,33 @@ func (c *Client) newTransfer(src, dst store, o CopyOptions, step *event.Step) *t
 }
 
 func (t *transfer) run(ctx context.Context, d release.Digest, there tagged) error {
+	if !t.options.Referrers || t.src.name() == t.dst.name() {
+		return t.copy(ctx, d, there)
+	}
+	copying, e := t.gather(ctx, d)
+	t.evidence = e
+	defer e.stop()
+	err := t.copy(copying, d, there)
+	// What refused the copy explains its failure better than how it ended.
+	if refused := context.Cause(copying); err != nil && refused != nil && ctx.Err() == nil {
+		return refused
+	}
+	return err
+}
+
+func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) error {
 	present, missing, err := t.look(ctx, d, there)
 	if err != nil {
 		return err
 	}
 	t.result.Unchanged = present && len(missing) == 0
-	if t.result.Unchanged && !t.options.Referrers {
+	if t.result.Unchanged && t.evidence == nil {
 		return nil
 	}
 	if t.src.name() == t.dst.name() {
 		present = true
 	}
-	tree, err := t.tree(ctx, d)
+	tree, err := t.image(ctx, d, present)
 	if err != nil {
 		return err
 	}
@@ -136,17 +160,15 @@ func (t *transfer) run(ctx context.Context, d release.Digest, there tagged) erro
 		}
 		// The first tag can come with the root itself when nothing else follows.
 		ref := d.String()
-		if !t.options.Referrers && len(missing) > 0 {
+		if t.evidence == nil && len(missing) > 0 {
 			ref, missing = missing[0], missing[1:]
 		}
-		if err := t.move(ctx, tree, ref); err != nil {
+		if err := t.moveAll(ctx, tree, ref); err != nil {
 			return err
 		}
 	}
-	if t.options.Referrers && t.src.name() != t.dst.name() {
-		if err := t.referrers(ctx, tree); err != nil {
-			return err
-		}
+	if err := t.moveEvidence(ctx, tree); err != nil {
+		return err
 	}
 	return t.tags(ctx, tree.root, missing)
 }

@@ -1,59 +1,110 @@
 package registry
 
 import (
+	"cmp"
 	"context"
-	"errors"
 
-	"github.com/promote-dev/promote/pkg/event"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// referrers copies what refers to the tree's manifests and makes the
-// destination list it.
-func (t *transfer) referrers(ctx context.Context, tree tree) error {
-	for _, m := range tree.all() {
-		if err := t.referrersOf(ctx, m.digest); err != nil {
+// image reads the copy's own manifests, unless the search for evidence does so.
+func (t *transfer) image(ctx context.Context, d release.Digest, present bool) (tree, error) {
+	if t.evidence == nil {
+		return t.tree(ctx, d)
+	}
+	t.evidence.looked.set(present, nil)
+	image, err := t.evidence.image.get(ctx, t.src.name())
+	if err != nil { // perhaps because the search has failed elsewhere
+		err = cmp.Or(t.evidence.wait(ctx), err)
+	}
+	return image, err
+}
+
+// moveAll moves a tree and, at the same time, the blobs of the evidence about
+// it. Where only one may write, or a manifest goes before its blobs, these
+// follow later.
+func (t *transfer) moveAll(ctx context.Context, image tree, ref string) error {
+	if t.evidence == nil || t.pace.most == 1 || t.offers() {
+		return t.move(ctx, image, ref)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return t.move(gctx, image, ref) })
+	g.Go(func() error {
+		if err := t.evidence.wait(gctx); err != nil {
+			return err
+		}
+		return t.bring(gctx, t.evidence.blobs(image), false)
+	})
+	return g.Wait()
+}
+
+// moveEvidence moves what was found about a tree that is at the destination,
+// from the image outwards, and has the destination list it.
+func (t *transfer) moveEvidence(ctx context.Context, image tree) error {
+	if t.evidence == nil {
+		return nil
+	}
+	if err := t.evidence.wait(ctx); err != nil {
+		return err
+	}
+	own := map[release.Digest]bool{}
+	for _, m := range image.all() {
+		own[m.digest] = true
+	}
+	for _, level := range t.evidence.levels(image) {
+		g, gctx := t.group(ctx)
+		for _, a := range level {
+			g.Go(func() error { return t.moveAbout(gctx, a, own) })
+			for _, l := range a.legacy {
+				g.Go(func() error { return t.setTag(gctx, l) })
+			}
+		}
+		if err := g.Wait(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *transfer) referrersOf(ctx context.Context, d release.Digest) error {
-	list, _, err := t.client.listReferrers(ctx, t.src, d)
-	if err != nil || len(list) == 0 {
-		return err
-	}
-	there, _, err := t.client.listReferrers(ctx, t.dst, d)
-	if err != nil {
-		return err
-	}
+// moveAbout moves the referrers of one manifest and has the destination list
+// them, all at once. Those that belong to the image are there.
+func (t *transfer) moveAbout(ctx context.Context, a *about, own map[release.Digest]bool) error {
 	var added []manifest
-	for _, entry := range list {
-		if contains(there, entry.Digest) {
+	g, gctx := t.group(ctx)
+	for _, referrer := range a.referrers {
+		added = append(added, referrer.root)
+		if own[referrer.root.digest] {
 			continue
 		}
-		there = append(there, entry) // lists may name one twice
-		tree, err := t.tree(ctx, entry.Digest)
-		if isNotFound(err) || errors.Is(err, errAmbiguous) {
-			event.Warnf(ctx, "%s: a referrer of %s is left out: %v", t.src.name(), d.Short(), err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if s := tree.root.body.Subject; s == nil || s.Digest != d {
-			event.Warnf(ctx, "%s lists %s as a referrer of %s, which it is not: left out", t.src.name(), entry.Digest, d)
-			continue
-		}
-		if err := t.move(ctx, tree, entry.Digest.String()); err != nil {
-			return err
-		}
-		t.count(func(r *CopyResult) { r.Referrers++; r.Unchanged = false })
-		added = append(added, tree.root)
+		g.Go(func() error {
+			if err := t.move(gctx, referrer, referrer.root.digest.String()); err != nil {
+				return err
+			}
+			t.count(func(r *CopyResult) { r.Referrers++; r.Unchanged = false })
+			return nil
+		})
 	}
-	if t.options.DryRun {
-		return nil
+	if err := g.Wait(); err != nil || t.options.DryRun {
+		return err
 	}
-	return t.client.ensureListed(ctx, t.dst, d, added)
+	return t.client.ensureListed(ctx, t.dst, a.subject, added, false)
+}
+
+// blobs lists the blobs of the evidence that is to be moved.
+func (e *evidence) blobs(image tree) (list []descriptor) {
+	for _, level := range e.levels(image) {
+		for _, a := range level {
+			for _, referrer := range a.referrers {
+				for _, m := range referrer.all() {
+					list = append(list, m.blobs()...)
+				}
+			}
+			for _, l := range a.legacy {
+				list = append(list, l.m.blobs()...)
+			}
+		}
+	}
+	return list
 }

@@ -32,7 +32,12 @@
 //     withholds the last byte until it fits), children, the manifest, what
 //     refers to it, and the tags last. Everything written is read back.
 //  8. Referrers are listed with the OCI 1.1 API, or from the fallback tag
-//     sha256-<hex> where a registry has none.
+//     sha256-<hex> where a registry has none; its index is changed by whoever
+//     attaches, who looks again afterwards. Cosign's tags sha256-<hex>.sig, .att
+//     and .sbom are read and copied, too.
+//  9. A copy with evidence looks for it while it looks for everything else
+//     (evidence.go): about each manifest, and about what is found so. All of it
+//     is judged before the destination gets its first manifest.
 //
 // Written against the OCI distribution specification 1.1 and image
 // specification 1.1.

@@ -20,6 +20,15 @@ type Limits struct {
 	Manifests int
 	// Referrers is the most referrers of one subject. Default 1000.
 	Referrers int
+	// Evidence is the most referrers and tags of cosign's of all that belongs to
+	// one copy. Default 4096.
+	Evidence int
+	// EvidenceDepth is how deep evidence about evidence may nest: 1 is about
+	// the image, 2 about that. Default 4.
+	EvidenceDepth int
+	// ManifestBytes is the most bytes of all manifests of one copy, its
+	// evidence's too: they are held together. Default 64 MiB.
+	ManifestBytes int64
 	// Pages is the most pages of one listing. Default 64.
 	Pages int
 	// Tags is the most tags of one repository. Default 100,000.
@@ -58,6 +67,11 @@ type Limits struct {
 	// Wait is the most time that one request spends waiting between its
 	// attempts, Retry-After included. Default 40 s.
 	Wait time.Duration
+	// Settle is the least time after which a list of referrers that attaching
+	// has changed is read again, where the registry keeps none itself: another
+	// may be about to change it, too. It grows with the registry's slowness.
+	// Default 30 ms.
+	Settle time.Duration
 	// Width is how many blobs or manifests are moved at once, at most: a copy
 	// begins with half of it, and a registry that asks for patience gets less.
 	// Default 32.
@@ -80,6 +94,9 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Layers, 512)
 	def(&l.Manifests, 1024)
 	def(&l.Referrers, 1000)
+	def(&l.Evidence, 4096)
+	def(&l.EvidenceDepth, 4)
+	def(&l.ManifestBytes, 64*mib)
 	def(&l.Pages, 64)
 	def(&l.Tags, 100_000)
 	def(&l.Attachments, 256)
@@ -95,6 +112,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Attempts, 4)
 	def(&l.Pause, 100*time.Millisecond)
 	def(&l.Wait, 40*time.Second)
+	def(&l.Settle, 30*time.Millisecond)
 	def(&l.Width, 32)
 	def(&l.Chunk, 32*mib)
 	return l

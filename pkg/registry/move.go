@@ -45,6 +45,9 @@ func (t *transfer) group(ctx context.Context) (*errgroup.Group, context.Context)
 func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
 	blobs, absent := m.blobs(), false
 	if t.offers() && len(blobs) > 0 {
+		if err := t.evidence.wait(ctx); err != nil {
+			return err
+		}
 		err := t.pace.run(ctx, func(ctx context.Context) error { return t.dst.writeManifest(ctx, ref, m) })
 		if err == nil {
 			return t.accepted(ctx, m, ref)
@@ -57,6 +60,9 @@ func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
 		blobs, absent = missing, true
 	}
 	if err := t.bring(ctx, blobs, absent); err != nil {
+		return err
+	}
+	if err := t.evidence.wait(ctx); err != nil {
 		return err
 	}
 	t.count(func(r *CopyResult) { r.Manifests++ })

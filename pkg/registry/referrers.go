@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math/rand/v2"
 	"mime"
 	"net/http"
 	"net/url"
@@ -26,16 +27,23 @@ func (c *Client) listReferrers(ctx context.Context, s store, d release.Digest) (
 	if err != nil || native {
 		return list, native, err
 	}
+	list, _, err = c.listFallback(ctx, s, d)
+	return list, false, err
+}
+
+// listFallback lists what the fallback tag says, and gives its index; the zero
+// manifest is none.
+func (c *Client) listFallback(ctx context.Context, s store, d release.Digest) ([]descriptor, manifest, error) {
 	index, err := s.manifest(ctx, fallbackTag(d))
 	switch {
 	case isNotFound(err):
-		return nil, false, nil
+		return nil, manifest{}, nil
 	case err != nil:
-		return nil, false, err
+		return nil, manifest{}, err
 	case !isIndex(index.mediaType):
-		return nil, false, refused(index.digest, "the tag %s must hold an index of referrers, it holds %s", fallbackTag(d), index.mediaType)
+		return nil, manifest{}, refused(index.digest, "the tag %s must hold an index of referrers, it holds %s", fallbackTag(d), index.mediaType)
 	}
-	return index.body.Manifests, false, nil
+	return slices.Clone(index.body.Manifests), index, nil
 }
 
 // referrers asks the referrers API, page by page.
@@ -130,53 +138,76 @@ func (s *remote) nextPage(current *url.URL, h http.Header) (*url.URL, error) {
 
 // ensureListed makes sure that a store lists these referrers of a digest, after
 // their manifests have been written.
-func (c *Client) ensureListed(ctx context.Context, s store, d release.Digest, added []manifest) error {
+//
+// Where there is no API, the list is an index under a tag, which two machines
+// may change at once; the specification has no lock for it. So whoever wrote
+// looks again, and puts what is missing there again. A patient one waits before
+// that for as long as another may need that has read the list already: then no
+// entry is lost once both are done.
+func (c *Client) ensureListed(ctx context.Context, s store, d release.Digest, added []manifest, patient bool) error {
 	if len(added) == 0 {
 		return nil
 	}
-	unlock := c.linking.lock(s.name() + "@" + d.String())
-	defer unlock()
+	api := true
 	for try := 1; ; try++ {
-		list, native, err := c.listReferrers(ctx, s, d)
-		if err != nil {
+		start := time.Now()
+		missing, native, err := c.addMissing(ctx, s, d, added, api)
+		if err != nil || len(missing) == 0 {
 			return err
 		}
-		missing := slices.DeleteFunc(slices.Clone(added), func(m manifest) bool { return contains(list, m.digest) })
-		if len(missing) == 0 {
-			return nil
+		most, hint := c.limits.Attempts, lostHint
+		if !native {
+			most, hint = 3*most, "others may be changing that list: try again"
 		}
-		if try > c.limits.Attempts {
-			return release.Unavailable(lostHint, "%s does not list %s among the referrers of %s", s.name(), missing[0].digest, d)
+		if try > most {
+			return release.Unavailable(hint, "%s does not list %s among the referrers of %s", s.name(), missing[0].digest, d)
 		}
-		if native { // it may take a moment
-			if sleep(ctx, time.Duration(try)*c.limits.Pause) != nil {
-				return ended(ctx, s.name())
-			}
-			continue
+		api = native
+		var wait time.Duration
+		switch {
+		case native: // it may take a moment
+			wait = time.Duration(try) * c.limits.Pause
+		case patient || try > 1:
+			wait = c.limits.Settle + 3*time.Since(start)/2
+			wait += rand.N(wait/2 + 1)
 		}
-		if err := c.link(ctx, s, d, missing); err != nil {
-			return err
+		if wait > 0 && sleep(ctx, wait) != nil {
+			return ended(ctx, s.name())
 		}
 	}
 }
 
-// link adds referrers to the index under the fallback tag. What others wrote
-// there stays as it is. Two machines that do this at once can lose one's entry:
-// the specification has no lock, so the caller looks again afterwards.
-func (c *Client) link(ctx context.Context, s store, d release.Digest, added []manifest) error {
-	old, err := s.manifest(ctx, fallbackTag(d))
-	if err != nil && !isNotFound(err) {
-		return err
+// addMissing gives those referrers that a store does not list, and has put them
+// into the list where that is ours to do. api is false for a store that is known
+// to have none.
+func (c *Client) addMissing(ctx context.Context, s store, d release.Digest, added []manifest, api bool) (missing []manifest, native bool, err error) {
+	unlock := c.linking.lock(s.name() + "@" + d.String())
+	defer unlock()
+	var list []descriptor
+	var index manifest
+	if api {
+		list, native, err = s.referrers(ctx, d)
 	}
-	raw, err := mergeListing(old.raw, added)
+	if err == nil && !native {
+		list, index, err = c.listFallback(ctx, s, d)
+	}
 	if err != nil {
-		return err
+		return nil, native, err
 	}
-	m, err := parse(cmp.Or(old.mediaType, typeIndex), raw, c.limits)
+	missing = slices.DeleteFunc(slices.Clone(added), func(m manifest) bool { return contains(list, m.digest) })
+	if native || len(missing) == 0 {
+		return missing, native, nil
+	}
+	// What others wrote there stays as it is.
+	raw, err := mergeListing(index.raw, missing)
 	if err != nil {
-		return err
+		return nil, native, err
 	}
-	return s.writeManifest(ctx, fallbackTag(d), m)
+	m, err := parse(cmp.Or(index.mediaType, typeIndex), raw, c.limits)
+	if err != nil {
+		return nil, native, err
+	}
+	return missing, native, s.writeManifest(ctx, fallbackTag(d), m)
 }
 
 // mergeListing adds entries to an index, which may be nil, without touching

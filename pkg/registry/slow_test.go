@@ -131,7 +131,7 @@ func TestRetries(t *testing.T) {
 		s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
 		h.src.On("GET", anyManifest, registrytest.Answer(500, []byte(`{"errors":[{"code":"UNKNOWN","message":"disk on fire"}]}`)))
 		h.refuses(t, s, release.KindUnavailable, "disk on fire")
-		if n := count(h.src, "GET", "/manifests/"); n != 4 {
+		if n := count(h.src, "GET", "/manifests/sha256:"); n != 4 {
 			t.Errorf("asked %d times, want 4", n)
 		}
 	})

@@ -33,6 +33,8 @@ type store interface {
 	// referrers lists what refers to a digest; ok is false if the store keeps
 	// no such list itself, so that the fallback tag holds it.
 	referrers(ctx context.Context, d release.Digest) (list []descriptor, ok bool, err error)
+	// tags lists up to most tags; all is false if there may be others.
+	tags(ctx context.Context, most int) (list []string, all bool, err error)
 	// keep makes a manifest that has no tag one that the store shows.
 	keep(ctx context.Context, m manifest) error
 	// width is how many blobs may be written at once; 0 is any number.

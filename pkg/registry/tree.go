@@ -38,6 +38,9 @@ func (t tree) blobs() int {
 func (t *transfer) tree(ctx context.Context, d release.Digest) (tree, error) {
 	l := t.client.limits
 	root, err := t.src.manifest(ctx, d.String())
+	if err == nil {
+		err = t.hold(root)
+	}
 	if err != nil {
 		return tree{}, err
 	}
@@ -55,6 +58,15 @@ func (t *transfer) tree(ctx context.Context, d release.Digest) (tree, error) {
 		levels = append(levels, next)
 	}
 	return tree{root: root, levels: deepest(levels)}, nil
+}
+
+// hold counts a manifest that the copy keeps until its end.
+func (t *transfer) hold(m manifest) error {
+	most := t.client.limits.ManifestBytes
+	if t.held.Add(int64(len(m.raw))) > most {
+		return release.Denied("nothing legitimate is that large", "%s: the manifests of one copy have more than %d bytes", t.src.name(), most)
+	}
+	return nil
 }
 
 func isParent(level []manifest) bool {
@@ -86,8 +98,10 @@ func (t *transfer) below(ctx context.Context, level []manifest, most int) ([]man
 	g.SetLimit(t.client.limits.Width)
 	for i, d := range wanted {
 		g.Go(func() (err error) {
-			children[i], err = child(gctx, t.src, d)
-			return err
+			if children[i], err = child(gctx, t.src, d); err != nil {
+				return err
+			}
+			return t.hold(children[i])
 		})
 	}
 	return children, g.Wait()
