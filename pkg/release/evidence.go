@@ -20,64 +20,6 @@ const (
 	AnnotationContent       = "dev.sigstore.bundle.content" // "dsse-envelope"
 )
 
-// Role is what a key or identity may say something as.
-type Role string
-
-// The roles of PRODUCT.md.
-const (
-	Builder    Role = "builder"
-	Scanner    Role = "scanner"
-	Tester     Role = "tester"
-	Promoter   Role = "promoter"
-	Approver   Role = "approver"
-	Owner      Role = "owner"
-	BreakGlass Role = "breakGlass"
-)
-
-// RoleOf gives the role that must have signed a predicate type. Types without
-// a role count for nothing.
-func RoleOf(predicateType string) (Role, bool) {
-	switch predicateType {
-	case PredicateSignature, PredicateProvenance:
-		return Builder, true
-	case PredicateVulnerability, PredicateCycloneDX:
-		return Scanner, true
-	case PredicateTestResult:
-		return Tester, true
-	case PredicateDecision:
-		return Promoter, true
-	}
-	return "", false
-}
-
-// Party is a named holder of a role: a public key, or an identity with its issuer.
-type Party struct {
-	Name string `json:"name"`
-	// PublicKey is a PEM-encoded PKIX public key; empty for an identity.
-	PublicKey string `json:"publicKey,omitempty"`
-	// Identity is a certificate's subject alternative name, matched exactly.
-	Identity string `json:"identity,omitempty"`
-	Issuer   string `json:"issuer,omitempty"`
-}
-
-// Trust says who holds which role. A role nobody holds is nobody's.
-type Trust struct {
-	// SingleKey is true without a trust section: one key speaks for every
-	// role but approver and breakGlass.
-	SingleKey bool             `json:"singleKey"`
-	Roles     map[Role][]Party `json:"roles"`
-	// OwnerThreshold is how many distinct owners must sign a change; 0 means 1.
-	OwnerThreshold int `json:"ownerThreshold,omitempty"`
-}
-
-// Mode is what a decision shows: "single-key" or "roles".
-func (t Trust) Mode() string {
-	if t.SingleKey {
-		return "single-key"
-	}
-	return "roles"
-}
-
 // Statement is an in-toto Statement v1.
 // https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md
 type Statement struct {
@@ -108,26 +50,6 @@ func NewStatement(s Subject, predicateType string, predicate json.RawMessage) St
 // About reports whether the statement's only subject is the digest.
 func (s Statement) About(d Digest) bool {
 	return len(s.Subject) == 1 && s.Subject[0].Digest["sha256"] == d.Hex() && !d.IsZero()
-}
-
-// Signer is who signed something, as verification found it.
-type Signer struct {
-	Name   string `json:"name"` // the party's name in the trust policy; empty if unknown
-	Roles  []Role `json:"roles,omitempty"`
-	Issuer string `json:"issuer,omitempty"` // empty for keys
-	// ID is the key's fingerprint ("sha256:…" of its PKIX form) or the
-	// certificate's identity.
-	ID string `json:"id,omitempty"`
-}
-
-// Has reports whether the signer holds a role.
-func (s Signer) Has(role Role) bool {
-	for _, r := range s.Roles {
-		if r == role {
-			return true
-		}
-	}
-	return false
 }
 
 // Evidence is one attestation found about a subject, verified or not. Only the

@@ -66,6 +66,9 @@ type Record struct {
 	Targets  []TargetStatus `json:"targets,omitempty"`
 	// Rules is the digest of trust, environments and policies in force.
 	Rules Digest `json:"rules,omitzero"`
+	// Trust is who may say what under these rules. It stands in the first
+	// record and in those of phase trustChanged; records of older versions lack it.
+	Trust *Trust `json:"trust,omitempty"`
 	// From is the release that the environment ran before; rollback goes there.
 	From Digest `json:"from,omitzero"`
 	// LeaseSeconds is how long an intended record holds without a heartbeat.

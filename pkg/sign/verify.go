@@ -22,42 +22,43 @@ import (
 // public keys. It touches no network, remembers nothing, and may be used from
 // several goroutines.
 type Verifier struct {
-	keys []trustedKey
+	policy *envelope.Policy
+	keys   []trustedKey
 }
 
 // trustedKey is a holder's key, ready to verify bundles and bare envelopes.
 type trustedKey struct {
-	signer  release.Signer
+	envelope.Key
 	bare    signature.Verifier
 	bundles *verify.Verifier
 }
 
 // NewVerifier makes a verifier for a trust policy. A policy that could not mean
 // what it says is a KindConfig fault: a key that is not PEM or too weak, a
-// party without a name, a certificate identity (not verified yet), an unknown
-// role, one key under two names, a single key as approver or breakGlass, no
-// key at all. A role that nobody holds is nobody's.
+// party without a name, an identity without an issuer or that matches anybody,
+// an unknown role, one key under two names, a single key as approver or
+// breakGlass, nobody at all. A role that nobody holds is nobody's.
 func NewVerifier(t release.Trust) (*Verifier, error) {
-	holders, err := envelope.Holders(t)
+	policy, err := envelope.NewPolicy(t)
 	if err != nil {
 		return nil, release.Faultf(release.KindConfig,
-			"give every entry under trust a name and the public half of its key, as `promote keys public` prints it",
+			"give every entry under trust a name and either the public half of its key, as `promote keys public` prints it, or an identity with its issuer",
 			"reading trust: %w", err)
 	}
-	v := &Verifier{}
-	for _, holder := range holders {
-		key, err := newTrustedKey(holder)
+	v := &Verifier{policy: policy}
+	for _, k := range policy.Keys() {
+		key, err := newTrustedKey(k)
 		if err != nil {
 			return nil, release.Faultf(release.KindConfig, "use another key for this party",
-				"reading trust: key of %q: %w", holder.Signer.Name, err)
+				"reading trust: key of %q: %w", k.Name, err)
 		}
 		v.keys = append(v.keys, key)
 	}
 	return v, nil
 }
 
-func newTrustedKey(h envelope.Holder) (trustedKey, error) {
-	bare, err := signature.LoadDefaultVerifier(h.Key)
+func newTrustedKey(k envelope.Key) (trustedKey, error) {
+	bare, err := signature.LoadDefaultVerifier(k.Public)
 	if err != nil {
 		return trustedKey{}, err
 	}
@@ -68,7 +69,7 @@ func newTrustedKey(h envelope.Holder) (trustedKey, error) {
 	if err != nil {
 		return trustedKey{}, err
 	}
-	return trustedKey{signer: h.Signer, bare: bare, bundles: bundles}, nil
+	return trustedKey{Key: k, bare: bare, bundles: bundles}, nil
 }
 
 // Verify judges the attachments that a registry holds for a subject and gives
@@ -83,7 +84,11 @@ func newTrustedKey(h envelope.Holder) (trustedKey, error) {
 // done the rest is left unverified: look at ctx.Err() before taking that for a
 // denial.
 func (v *Verifier) Verify(ctx context.Context, s release.Subject, attachments []release.Attachment) []release.Evidence {
-	return envelope.JudgeAll(ctx, s, attachments, v.open)
+	return envelope.JudgeAll(ctx, s, attachments, v.rules())
+}
+
+func (v *Verifier) rules() envelope.Rules {
+	return envelope.Rules{Open: v.open, Policy: v.policy, Now: time.Now()}
 }
 
 // sealed is a bundle that was read but is not believed yet.
@@ -121,11 +126,11 @@ func (s sealed) Content() (string, []byte) {
 	return dsse.GetPayloadType(), dsse.GetPayload()
 }
 
-// Signer tries every trusted key.
-func (s sealed) Signer(d release.Digest) (release.Signer, error) {
+// Proof tries every trusted key.
+func (s sealed) Proof(d release.Digest) (envelope.Proof, error) {
 	sum, err := hex.DecodeString(d.Hex())
 	if err != nil || len(sum) == 0 {
-		return release.Signer{}, errors.New("subject without a digest")
+		return envelope.Proof{}, errors.New("subject without a digest")
 	}
 	policy := verify.NewPolicy(verify.WithArtifactDigest("sha256", sum), verify.WithKey())
 	payloadType, payload := s.Content()
@@ -133,14 +138,14 @@ func (s sealed) Signer(d release.Digest) (release.Signer, error) {
 	for _, key := range s.keys {
 		_, err := key.bundles.Verify(s.bundle, policy)
 		if err == nil {
-			return key.signer, nil
+			return envelope.Proof{ID: key.ID}, nil
 		}
 		if key.made(s.bundle.GetDsseEnvelope().GetSignatures()[0].GetSig(), message) {
-			return release.Signer{}, fmt.Errorf("signed by %s, but refused: %s",
-				envelope.Tidy(key.signer.Name), envelope.Tidy(err.Error()))
+			return envelope.Proof{}, fmt.Errorf("signed by %s, but refused: %s",
+				envelope.Tidy(key.Name), envelope.Tidy(err.Error()))
 		}
 	}
-	return release.Signer{}, envelope.ErrStranger
+	return envelope.Proof{}, envelope.ErrStranger
 }
 
 // made reports whether the key made the signature over the message.
@@ -163,7 +168,11 @@ func (v *Verifier) VerifyEnvelope(text []byte, payloadType string) (payload []by
 	message := envelope.PAE(e.PayloadType, e.Payload)
 	for _, key := range v.keys {
 		if key.made(e.Signature, message) {
-			return e.Payload, key.signer, nil
+			signer, err := v.policy.Signer(envelope.Proof{ID: key.ID}, time.Now())
+			if err != nil {
+				return nil, release.Signer{}, refused(payloadType, err)
+			}
+			return e.Payload, signer, nil
 		}
 	}
 	return nil, release.Signer{}, refused(payloadType, envelope.ErrStranger)

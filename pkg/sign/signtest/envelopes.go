@@ -140,20 +140,20 @@ func testTrust(t *testing.T, b *bench) {
 	both.Identity = identity.Identity
 	pem := string(b.ours.PublicPEM())
 	for name, trust := range map[string]release.Trust{
-		"nothing":                    {},
-		"roles without holders":      holding(release.Builder),
-		"no name":                    holding(release.Builder, party("", b.ours)),
-		"no key":                     holding(release.Builder, release.Party{Name: "ci"}),
-		"not PEM":                    holding(release.Builder, release.Party{Name: "ci", PublicKey: "keys/ci.pub"}),
-		"half a PEM":                 holding(release.Builder, release.Party{Name: "ci", PublicKey: pem[:len(pem)/2]}),
-		"two PEM blocks":             holding(release.Builder, release.Party{Name: "ci", PublicKey: pem + string(b.theirs.PublicPEM())}),
-		"a private key's PEM type":   holding(release.Builder, release.Party{Name: "ci", PublicKey: strings.ReplaceAll(pem, "PUBLIC", "PRIVATE")}),
-		"one key under two names":    holding(release.Approver, party("alice", b.ours), party("bob", b.ours)),
-		"unknown role":               holding("buildre", party("ci", b.ours)),
-		"an identity":                holding(release.Builder, identity),
-		"a key and an identity":      holding(release.Builder, both),
-		"a single key that approves": single,
-		"one good party, one bad":    holding(release.Builder, party("ci", b.ours), release.Party{Name: "x", PublicKey: "x"}),
+		"nothing":                        {},
+		"roles without holders":          holding(release.Builder),
+		"no name":                        holding(release.Builder, party("", b.ours)),
+		"no key":                         holding(release.Builder, release.Party{Name: "ci"}),
+		"not PEM":                        holding(release.Builder, release.Party{Name: "ci", PublicKey: "keys/ci.pub"}),
+		"half a PEM":                     holding(release.Builder, release.Party{Name: "ci", PublicKey: pem[:len(pem)/2]}),
+		"two PEM blocks":                 holding(release.Builder, release.Party{Name: "ci", PublicKey: pem + string(b.theirs.PublicPEM())}),
+		"a private key's PEM type":       holding(release.Builder, release.Party{Name: "ci", PublicKey: strings.ReplaceAll(pem, "PUBLIC", "PRIVATE")}),
+		"one key under two names":        holding(release.Approver, party("alice", b.ours), party("bob", b.ours)),
+		"unknown role":                   holding("buildre", party("ci", b.ours)),
+		"an identity nobody vouches for": holding(release.Builder, release.Party{Name: "ci", Identity: identity.Identity}),
+		"a key and an identity":          holding(release.Builder, both),
+		"a single key that approves":     single,
+		"one good party, one bad":        holding(release.Builder, party("ci", b.ours), release.Party{Name: "x", PublicKey: "x"}),
 	} {
 		if _, err := b.impl.NewVerifier(trust); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/sign/internal/envelope"
@@ -92,20 +93,20 @@ func (k *Key) seal(ctx context.Context, payloadType string, payload []byte) (env
 func (k *Key) Close() { k.closed.Store(true) }
 
 // Verifier verifies like sign.Verifier, Ed25519 keys only.
-type Verifier struct{ holders []envelope.Holder }
+type Verifier struct{ policy *envelope.Policy }
 
 // NewVerifier makes a verifier like sign.NewVerifier.
 func NewVerifier(t release.Trust) (*Verifier, error) {
-	holders, err := envelope.Holders(t)
+	policy, err := envelope.NewPolicy(t)
 	if err != nil {
 		return nil, release.Faultf(release.KindConfig, "", "reading trust: %w", err)
 	}
-	for _, h := range holders {
-		if _, ok := h.Key.(ed25519.PublicKey); !ok {
-			return nil, release.Faultf(release.KindConfig, "use a key of signtest.NewKey", "reading trust: key of %q is a %T", h.Signer.Name, h.Key)
+	for _, k := range policy.Keys() {
+		if _, ok := k.Public.(ed25519.PublicKey); !ok {
+			return nil, release.Faultf(release.KindConfig, "use a key of signtest.NewKey", "reading trust: key of %q is a %T", k.Name, k.Public)
 		}
 	}
-	return &Verifier{holders}, nil
+	return &Verifier{policy}, nil
 }
 
 // TrustOf is the single-key trust like sign.TrustOf.
@@ -115,10 +116,11 @@ func TrustOf(publicPEM []byte, name string) release.Trust {
 
 // Verify judges like sign.Verifier.Verify.
 func (v *Verifier) Verify(ctx context.Context, s release.Subject, attachments []release.Attachment) []release.Evidence {
-	return envelope.JudgeAll(ctx, s, attachments, func(raw []byte) (envelope.Sealed, error) {
+	open := func(raw []byte) (envelope.Sealed, error) {
 		e, err := envelope.ParseBundle(raw)
 		return sealed{e, v}, err
-	})
+	}
+	return envelope.JudgeAll(ctx, s, attachments, envelope.Rules{Open: open, Policy: v.policy, Now: time.Now()})
 }
 
 // VerifyEnvelope verifies like sign.Verifier.VerifyEnvelope.
@@ -130,21 +132,25 @@ func (v *Verifier) VerifyEnvelope(text []byte, payloadType string) ([]byte, rele
 	if err != nil {
 		return nil, release.Signer{}, release.Denied("", "verifying envelope: %w", err)
 	}
-	signer, err := v.signer(e)
+	proof, err := v.proof(e)
+	var signer release.Signer
+	if err == nil {
+		signer, err = v.policy.Signer(proof, time.Now())
+	}
 	if err != nil {
 		return nil, release.Signer{}, release.Denied("", "verifying envelope: %w", err)
 	}
 	return e.Payload, signer, nil
 }
 
-func (v *Verifier) signer(e envelope.Envelope) (release.Signer, error) {
+func (v *Verifier) proof(e envelope.Envelope) (envelope.Proof, error) {
 	message := envelope.PAE(e.PayloadType, e.Payload)
-	for _, h := range v.holders {
-		if ed25519.Verify(h.Key.(ed25519.PublicKey), message, e.Signature) {
-			return h.Signer, nil
+	for _, k := range v.policy.Keys() {
+		if ed25519.Verify(k.Public.(ed25519.PublicKey), message, e.Signature) {
+			return envelope.Proof{ID: k.ID}, nil
 		}
 	}
-	return release.Signer{}, envelope.ErrStranger
+	return envelope.Proof{}, envelope.ErrStranger
 }
 
 type sealed struct {
@@ -155,5 +161,5 @@ type sealed struct {
 // Content gives the payload with its type.
 func (s sealed) Content() (string, []byte) { return s.e.PayloadType, s.e.Payload }
 
-// Signer finds the holder whose key made the signature.
-func (s sealed) Signer(release.Digest) (release.Signer, error) { return s.v.signer(s.e) }
+// Proof finds the key that made the signature.
+func (s sealed) Proof(release.Digest) (envelope.Proof, error) { return s.v.proof(s.e) }

@@ -45,7 +45,7 @@ func TestTidy(t *testing.T) {
 // A defect in a parser costs the evidence it was reading, not the run.
 func TestPanicIsNoPass(t *testing.T) {
 	open := func([]byte) (Sealed, error) { panic("a defect") }
-	list := JudgeAll(t.Context(), release.Subject{}, []release.Attachment{{Bundle: []byte("x")}}, open)
+	list := JudgeAll(t.Context(), release.Subject{}, []release.Attachment{{Bundle: []byte("x")}}, Rules{Open: open})
 	if len(list) != 1 || list[0].Verified || list[0].Reason == "" {
 		t.Errorf("evidence after a panic: %+v", list)
 	}
@@ -55,15 +55,15 @@ func TestPanicIsNoPass(t *testing.T) {
 func TestCapsComeFirst(t *testing.T) {
 	opened := 0
 	open := func([]byte) (Sealed, error) { opened++; return nil, errors.New("opened") }
-	JudgeAll(t.Context(), release.Subject{}, make([]release.Attachment, MaxAttachments+1), open)
-	JudgeAll(t.Context(), release.Subject{}, []release.Attachment{{Bundle: make([]byte, MaxBundle+1)}}, open)
+	JudgeAll(t.Context(), release.Subject{}, make([]release.Attachment, MaxAttachments+1), Rules{Open: open})
+	JudgeAll(t.Context(), release.Subject{}, []release.Attachment{{Bundle: make([]byte, MaxBundle+1)}}, Rules{Open: open})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	JudgeAll(ctx, release.Subject{}, make([]release.Attachment, 1), open)
+	JudgeAll(ctx, release.Subject{}, make([]release.Attachment, 1), Rules{Open: open})
 	if opened != 0 {
 		t.Errorf("opened %d bundles", opened)
 	}
-	JudgeAll(t.Context(), release.Subject{}, make([]release.Attachment, MaxAttachments), open)
+	JudgeAll(t.Context(), release.Subject{}, make([]release.Attachment, MaxAttachments), Rules{Open: open})
 	if opened != MaxAttachments {
 		t.Errorf("opened %d bundles, want %d", opened, MaxAttachments)
 	}

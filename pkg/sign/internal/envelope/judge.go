@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -12,9 +13,10 @@ import (
 type Sealed interface {
 	// Content gives the payload type and the payload as they were signed.
 	Content() (payloadType string, payload []byte)
-	// Signer verifies the signature and that the payload is about the digest,
-	// and says whose key made it. ErrStranger means: no trusted key.
-	Signer(release.Digest) (release.Signer, error)
+	// Proof verifies the signature and that the payload is about the digest,
+	// and says which key or whose certificate made it, and when. ErrStranger
+	// means: no trusted key.
+	Proof(release.Digest) (Proof, error)
 }
 
 // ErrStranger says that no key of the trust policy made the signature.
@@ -26,13 +28,21 @@ const Unexpected = "verifying it failed unexpectedly"
 // Opener reads a bundle's bytes without believing them.
 type Opener func(bundle []byte) (Sealed, error)
 
+// Rules are what attachments are judged by.
+type Rules struct {
+	Open   Opener
+	Policy *Policy
+	// Now bounds what has no proven time.
+	Now time.Time
+}
+
 // JudgeAll judges each attachment by itself and gives one piece of evidence for
 // each, in the same order. A panic while judging outside bytes costs that
 // evidence, not the run. When there are more than MaxAttachments nothing is
 // looked at and nothing is verified: which of them a registry lists first must
 // not decide. Once ctx is done the rest stays unverified; the caller has to
 // look at ctx before it takes that for an answer.
-func JudgeAll(ctx context.Context, s release.Subject, list []release.Attachment, open Opener) []release.Evidence {
+func JudgeAll(ctx context.Context, s release.Subject, list []release.Attachment, rules Rules) []release.Evidence {
 	evidence := make([]release.Evidence, len(list))
 	for i, a := range list {
 		evidence[i] = unjudged(s, a)
@@ -42,20 +52,20 @@ func JudgeAll(ctx context.Context, s release.Subject, list []release.Attachment,
 		case ctx.Err() != nil:
 			evidence[i].Reason = "interrupted before it was verified"
 		default:
-			evidence[i] = judgeSafely(s, a, open)
+			evidence[i] = judgeSafely(s, a, rules)
 		}
 	}
 	return evidence
 }
 
-func judgeSafely(s release.Subject, a release.Attachment, open Opener) (e release.Evidence) {
+func judgeSafely(s release.Subject, a release.Attachment, rules Rules) (e release.Evidence) {
 	defer func() {
 		if recover() != nil {
 			e = unjudged(s, a)
 			e.Reason = Unexpected
 		}
 	}()
-	return Judge(s, a, open)
+	return Judge(s, a, rules)
 }
 
 func unjudged(s release.Subject, a release.Attachment) release.Evidence {
@@ -73,9 +83,9 @@ func unjudged(s release.Subject, a release.Attachment) release.Evidence {
 // statement, about this digest only, of the type that was claimed, and the
 // key's holder has the role that may say so. What is not verified carries the
 // reason and no predicate.
-func Judge(s release.Subject, a release.Attachment, open Opener) release.Evidence {
+func Judge(s release.Subject, a release.Attachment, rules Rules) release.Evidence {
 	e := unjudged(s, a)
-	st, err := judge(&e, a, open)
+	st, err := judge(&e, a, rules)
 	if err != nil {
 		e.Reason = err.Error()
 		return e
@@ -84,8 +94,8 @@ func Judge(s release.Subject, a release.Attachment, open Opener) release.Evidenc
 	return e
 }
 
-func judge(e *release.Evidence, a release.Attachment, open Opener) (release.Statement, error) {
-	st, sealed, err := read(a, e.Digest, open)
+func judge(e *release.Evidence, a release.Attachment, rules Rules) (release.Statement, error) {
+	st, sealed, err := read(a, e.Digest, rules.Open)
 	if err != nil {
 		return st, err
 	}
@@ -97,7 +107,12 @@ func judge(e *release.Evidence, a release.Attachment, open Opener) (release.Stat
 	if !st.About(e.Subject.Digest) {
 		return st, fmt.Errorf("about sha256:%s, not about %s", st.Subject[0].Digest["sha256"], e.Subject.Digest)
 	}
-	if e.Signer, err = sealed.Signer(e.Subject.Digest); err != nil {
+	proof, err := sealed.Proof(e.Subject.Digest)
+	if err != nil {
+		return st, err
+	}
+	e.Time = proof.Time
+	if e.Signer, err = rules.Policy.Signer(proof, rules.Now); err != nil {
 		return st, err
 	}
 	return st, mayClaim(e.Signer, st.PredicateType)

@@ -1,89 +1,162 @@
 package envelope
 
 import (
-	"bytes"
-	"cmp"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/base64"
-	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// Holder is one trusted public key with the party it belongs to.
-type Holder struct {
-	Signer release.Signer // Name, Roles in order, ID is the key's fingerprint
-	Key    crypto.PublicKey
+// Key is one trusted public key with the party it belongs to.
+type Key struct {
+	Name   string // of the party
+	ID     string // the fingerprint
+	Public crypto.PublicKey
 }
 
-var roles = []release.Role{
-	release.Builder, release.Scanner, release.Tester, release.Promoter,
-	release.Approver, release.Owner, release.BreakGlass,
+// Policy is a trust policy, ready to say whose a signature is. It is pure and
+// may be used from several goroutines.
+type Policy struct {
+	keys    []Key
+	entries []entry
+	revoked []release.Revocation
 }
 
-// Holders gives the keys that a trust policy names, each once, in order of name
-// and fingerprint. It refuses a policy that could not mean what it says: no
-// key at all, an unknown role, a party without a name or without a key, a key
-// under two names (a quorum counts names), a single key that approves itself.
-func Holders(t release.Trust) ([]Holder, error) {
-	found := map[string]Holder{}
+// entry is one line of the policy: this party, in this role.
+type entry struct {
+	role             release.Role
+	party            release.Party
+	key              string // fingerprint; empty for an identity
+	identity, issuer pattern
+}
+
+// NewPolicy reads a trust policy. It refuses one that could not mean what it
+// says: nobody at all, an unknown role, a party without a name, or with
+// anything but exactly one of key and identity, an identity without an issuer,
+// a pattern that is none or that nothing escapes, a key or an identity under
+// two names (a quorum counts names), a time that ends before it begins, a
+// quorum that can't be met, a single key that approves itself.
+func NewPolicy(t release.Trust) (*Policy, error) {
+	p := &Policy{}
 	for _, role := range slices.Sorted(maps.Keys(t.Roles)) {
-		if !slices.Contains(roles, role) {
+		if !slices.Contains(release.Roles, role) {
 			return nil, fmt.Errorf("unknown role %q", Tidy(string(role)))
 		}
 		if t.SingleKey && (role == release.Approver || role == release.BreakGlass) && len(t.Roles[role]) > 0 {
 			return nil, fmt.Errorf("role %s: a single key cannot hold it, name its holders under trust", role)
 		}
 		for _, party := range t.Roles[role] {
-			if err := add(found, role, party); err != nil {
+			if err := p.add(role, party); err != nil {
 				return nil, fmt.Errorf("role %s: %w", role, err)
 			}
 		}
 	}
-	if len(found) == 0 {
-		return nil, errors.New("no key is trusted for any role")
+	if len(p.entries) == 0 {
+		return nil, errors.New("no key and no identity is trusted for any role")
 	}
-	return slices.SortedFunc(maps.Values(found), func(a, b Holder) int {
-		return cmp.Or(cmp.Compare(a.Signer.Name, b.Signer.Name), cmp.Compare(a.Signer.ID, b.Signer.ID))
-	}), nil
+	if err := p.revoke(t.Revoked); err != nil {
+		return nil, err
+	}
+	return p, thresholds(t)
 }
 
-func add(found map[string]Holder, role release.Role, party release.Party) error {
-	switch {
-	case party.Name == "":
+func (p *Policy) add(role release.Role, party release.Party) error {
+	name := Tidy(party.Name)
+	if party.Name == "" {
 		return errors.New("a party has no name")
-	case party.PublicKey == "" && party.Identity != "":
-		return fmt.Errorf("party %q is a certificate identity, only public keys can be verified", Tidy(party.Name))
-	case party.Identity != "" || party.Issuer != "":
-		return fmt.Errorf("party %q has a key and an identity, want one of them", Tidy(party.Name))
+	}
+	if !party.NotBefore.IsZero() && !party.NotAfter.IsZero() && party.NotAfter.Before(party.NotBefore) {
+		return fmt.Errorf("party %q: it ends before it begins", name)
+	}
+	e := entry{role: role, party: party}
+	var err error
+	if party.PublicKey != "" {
+		err = p.addKey(&e)
+	} else {
+		e.identity, e.issuer, err = patterns(party)
+	}
+	if err != nil {
+		return fmt.Errorf("party %q: %w", name, err)
+	}
+	for _, other := range p.entries {
+		if other.party.Name != party.Name && other.same(e) {
+			return fmt.Errorf("parties %q and %q have the same key or identity", Tidy(other.party.Name), name)
+		}
+	}
+	p.entries = append(p.entries, e)
+	return nil
+}
+
+func (p *Policy) addKey(e *entry) error {
+	party := e.party
+	if party.Identity != "" || party.IdentityMatch != "" || party.Issuer != "" || party.IssuerMatch != "" || party.Claims != nil {
+		return errors.New("it has a key and an identity, want one of them")
 	}
 	key, id, err := ParsePublicKey([]byte(party.PublicKey))
 	if err != nil {
-		return fmt.Errorf("party %q: %w", Tidy(party.Name), err)
+		return err
 	}
-	holder, known := found[id]
-	if known && holder.Signer.Name != party.Name {
-		return fmt.Errorf("parties %q and %q have the same key", Tidy(holder.Signer.Name), Tidy(party.Name))
+	e.key = id
+	if !slices.ContainsFunc(p.keys, func(k Key) bool { return k.ID == id }) {
+		p.keys = append(p.keys, Key{Name: party.Name, ID: id, Public: key})
 	}
-	if !known {
-		holder = Holder{Key: key, Signer: release.Signer{Name: party.Name, ID: id}}
-	}
-	if !slices.Contains(holder.Signer.Roles, role) {
-		holder.Signer.Roles = append(holder.Signer.Roles, role)
-	}
-	found[id] = holder
 	return nil
+}
+
+// same reports whether two entries are met by the very same signatures.
+func (e entry) same(other entry) bool {
+	if e.key != "" || other.key != "" {
+		return e.key == other.key
+	}
+	a, b := e.party, other.party
+	claims := a.Claims == b.Claims || a.Claims != nil && b.Claims != nil && *a.Claims == *b.Claims
+	return claims && a.Identity == b.Identity && a.IdentityMatch == b.IdentityMatch && a.Issuer == b.Issuer && a.IssuerMatch == b.IssuerMatch
+}
+
+func (p *Policy) revoke(list []release.Revocation) error {
+	for i, r := range list {
+		if (r.Key == "") == (r.Identity == "") {
+			return fmt.Errorf("revocation %d: want a key or an identity", i+1)
+		}
+		if _, err := release.ParseDigest(r.Key); r.Key != "" && err != nil {
+			return fmt.Errorf("revocation %d: want a key's fingerprint, sha256:…", i+1)
+		}
+	}
+	p.revoked = list
+	return nil
+}
+
+// thresholds refuses quorums that nobody could meet.
+func thresholds(t release.Trust) error {
+	asked := maps.Clone(t.Thresholds)
+	if asked == nil {
+		asked = map[release.Role]int{}
+	}
+	if t.OwnerThreshold != 0 {
+		asked[release.Owner] = t.OwnerThreshold
+	}
+	for _, role := range slices.Sorted(maps.Keys(asked)) {
+		names := map[string]bool{}
+		for _, party := range t.Roles[role] {
+			names[party.Name] = true
+		}
+		if n := asked[role]; n < 1 || n > len(names) {
+			return fmt.Errorf("role %s: %d must sign and %d are named", Tidy(string(role)), n, len(names))
+		}
+	}
+	return nil
+}
+
+// Keys gives the public keys that the policy names, each once.
+func (p *Policy) Keys() []Key { return p.keys }
+
+// Identities reports whether any party is an identity, so that certificates
+// have to be checked at all.
+func (p *Policy) Identities() bool {
+	return slices.ContainsFunc(p.entries, func(e entry) bool { return e.key == "" })
 }
 
 // SingleKey is the trust of a project without a trust section: one key speaks
@@ -91,72 +164,10 @@ func add(found map[string]Holder, role release.Role, party release.Party) error 
 func SingleKey(publicPEM []byte, name string) release.Trust {
 	party := release.Party{Name: name, PublicKey: string(publicPEM)}
 	t := release.Trust{SingleKey: true, Roles: map[release.Role][]release.Party{}}
-	for _, role := range roles {
+	for _, role := range release.Roles {
 		if role != release.Approver && role != release.BreakGlass {
 			t.Roles[role] = []release.Party{party}
 		}
 	}
 	return t
-}
-
-const maxPEM = 16 << 10
-
-// ParsePublicKey reads one PEM block with a PKIX public key (ECDSA on P-256,
-// P-384 or P-521, RSA of 2048 to 8192 bits, Ed25519) and gives it with its
-// fingerprint.
-func ParsePublicKey(text []byte) (crypto.PublicKey, string, error) {
-	if len(text) > maxPEM {
-		return nil, "", errors.New("reading public key: too long")
-	}
-	block, rest := pem.Decode(text)
-	if block == nil || block.Type != "PUBLIC KEY" || len(bytes.TrimSpace(rest)) > 0 {
-		return nil, "", errors.New("reading public key: want one PEM block of type PUBLIC KEY")
-	}
-	key, err := x509.ParsePKIXPublicKey(block.Bytes)
-	if err != nil {
-		return nil, "", errors.New("reading public key: not a PKIX public key")
-	}
-	if err := strongEnough(key); err != nil {
-		return nil, "", err
-	}
-	id, err := Fingerprint(key)
-	return key, id, err
-}
-
-func strongEnough(key crypto.PublicKey) error {
-	switch key := key.(type) {
-	case *ecdsa.PublicKey:
-		switch key.Curve {
-		case elliptic.P256(), elliptic.P384(), elliptic.P521():
-			return nil
-		}
-		return fmt.Errorf("reading public key: curve %s is not accepted", key.Params().Name)
-	case *rsa.PublicKey:
-		if bits := key.N.BitLen(); bits < 2048 || bits > 8192 {
-			return fmt.Errorf("reading public key: RSA of %d bits, want 2048 to 8192", bits)
-		}
-		return nil
-	case ed25519.PublicKey:
-		return nil
-	}
-	return fmt.Errorf("reading public key: %T is not accepted", key)
-}
-
-// Fingerprint is "sha256:…" of the key's PKIX form.
-func Fingerprint(key crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return "", fmt.Errorf("encoding public key: %w", err)
-	}
-	return release.DigestOf(der).String(), nil
-}
-
-// Hint is how a sigstore bundle names the key that signed it: the base64 of
-// the fingerprint's bytes. Verification does not rely on it.
-func Hint(fingerprint string) string {
-	sum, err := hex.DecodeString(strings.TrimPrefix(fingerprint, "sha256:"))
-	if err != nil {
-		return ""
-	}
-	return base64.StdEncoding.EncodeToString(sum)
 }
