@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -193,11 +194,39 @@ func TestVersionInBothForms(t *testing.T) {
 	}
 }
 
+// copy and pin reach registries as promote.yaml says, and need nothing else of it.
+func TestCopyKnowsTheRegistries(t *testing.T) {
+	var asked map[string]config.RegistrySettings
+	w := Wiring{
+		Copy: func(_ context.Context, o CopyOptions) (CopyResult, error) { asked = o.Registries; return CopyResult{}, nil },
+		Pin:  func(_ context.Context, o PinOptions) (PinResult, error) { asked = o.Registries; return PinResult{}, nil },
+	}
+	for _, args := range [][]string{{"copy", "a.example/app:v1", "b.example/app"}, {"pin"}} {
+		for text, want := range map[string]int{
+			"name: x\nregistries: {a.example: {mirrors: [m.example]}}\nsign: {key: absent}\n": 0,
+			"registries: {a.example: {mirrors: ['u:p@m.example']}}\n":                          2,
+		} {
+			r, _ := testRun(t, w)
+			asked = nil
+			if err := os.WriteFile(filepath.Join(r.dir, config.FileName), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if code := r.main(t.Context(), args); code != want || (len(asked) == 1) != (want == 0) {
+				t.Errorf("%v: exit %d, registries %v", args, code, asked)
+			}
+		}
+	}
+}
+
 func TestCopy(t *testing.T) {
 	var asked CopyOptions
 	answer := CopyResult{Source: "a.example/app", Destination: "b.example/app", Digest: release.DigestOf([]byte("x")), Tags: []string{"v1"},
 		Bytes: 3 << 20, Blobs: 1, Mounted: 2, Present: 4, Manifests: 3, Referrers: 2, Requests: 17}
-	w := Wiring{Copy: func(_ context.Context, o CopyOptions) (CopyResult, error) { asked = o; answer.DryRun = o.DryRun; return answer, nil }}
+	w := Wiring{Copy: func(_ context.Context, o CopyOptions) (CopyResult, error) {
+		asked = o
+		answer.DryRun = o.DryRun
+		return answer, nil
+	}}
 	for _, c := range []struct {
 		args string
 		want CopyOptions
@@ -209,7 +238,7 @@ func TestCopy(t *testing.T) {
 			[]string{"would copy", "to send   3MiB"}},
 	} {
 		r, _ := testRun(t, w)
-		if code := r.main(t.Context(), strings.Fields(c.args)); code != 0 || asked != c.want {
+		if code := r.main(t.Context(), strings.Fields(c.args)); code != 0 || !reflect.DeepEqual(asked, c.want) {
 			t.Errorf("%s: exit %d, asked %+v", c.args, code, asked)
 		}
 		out := read(t, r.std.Out)

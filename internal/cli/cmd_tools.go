@@ -35,7 +35,11 @@ func (r *run) toolCommands() []*cli.Command {
 }
 
 func (r *run) copy(ctx context.Context, c *cli.Context) error {
-	result, err := r.wiring.Copy(ctx, CopyOptions{Source: c.Args().Get(0), Destination: c.Args().Get(1), Referrers: c.Bool("referrers"), DryRun: c.Bool("dry-run")})
+	registries, err := r.registries()
+	if err != nil {
+		return err
+	}
+	result, err := r.wiring.Copy(ctx, CopyOptions{Source: c.Args().Get(0), Destination: c.Args().Get(1), Referrers: c.Bool("referrers"), DryRun: c.Bool("dry-run"), Registries: registries})
 	if err != nil {
 		return err
 	}
@@ -52,7 +56,9 @@ func printCopy(w io.Writer, c CopyResult) error {
 		verb, sent = "would copy", "to send"
 	}
 	fmt.Fprintf(w, "%s %s to %s\n", verb, c.Source, c.Destination)
-	line := func(name, format string, args ...any) { fmt.Fprintf(w, "%-9s %s\n", name, fmt.Sprintf(format, args...)) }
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
 	line("digest", "%s", c.Digest)
 	if len(c.Tags) > 0 {
 		line("tags", "%s", strings.Join(c.Tags, ", "))
@@ -85,7 +91,11 @@ func (r *run) pin(ctx context.Context, c *cli.Context) error {
 	if c.Bool("check") && c.Bool("update") {
 		return release.Misuse("use one", "--check together with --update")
 	}
-	result, err := r.wiring.Pin(ctx, PinOptions{Dir: r.dir, Files: c.Args().Slice(), Check: c.Bool("check"), Update: c.Bool("update"), DryRun: c.Bool("dry-run"), Map: mapping})
+	registries, err := r.registries()
+	if err != nil {
+		return err
+	}
+	result, err := r.wiring.Pin(ctx, PinOptions{Dir: r.dir, Files: c.Args().Slice(), Check: c.Bool("check"), Update: c.Bool("update"), DryRun: c.Bool("dry-run"), Map: mapping, Registries: registries})
 	return r.emitWith(err, result, func(w io.Writer) error {
 		for _, u := range result.Unpinned {
 			fmt.Fprintf(w, "%s:%d: %s has no digest\n", u.File, u.Line, u.From)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/promote-dev/promote/pkg/config"
 	"github.com/promote-dev/promote/pkg/pipeline"
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // load reads the configuration that -c names, or promote.yaml here or above.
@@ -20,6 +21,25 @@ func (r *run) load() (*config.Config, error) {
 		path = filepath.Join(r.dir, path)
 	}
 	return config.Load(path)
+}
+
+// registries reads how registries are reached, of the same file and of nothing
+// else in it. Without a file there is nothing to say.
+func (r *run) registries() (map[string]config.RegistrySettings, error) {
+	path := r.config
+	if path == "" {
+		found, err := config.Find(r.dir)
+		if release.KindOf(err) == release.KindUsage {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		path = found
+	} else if !filepath.IsAbs(path) {
+		path = filepath.Join(r.dir, path)
+	}
+	return config.LoadRegistrySettings(path)
 }
 
 // withPipeline loads the configuration, builds the pipeline and hands it on.

@@ -41,6 +41,7 @@ type Wiring struct {
 type CopyOptions struct {
 	Source, Destination string
 	Referrers, DryRun   bool
+	Registries          map[string]config.RegistrySettings // by host
 }
 
 // CopyResult is what copy did, or would do. Bytes are those of the blobs that
@@ -70,6 +71,8 @@ type PinOptions struct {
 	Update bool
 	DryRun bool
 	Map    map[string]string // FROM=TO repositories
+	// Registries are the settings of registry hosts, by host.
+	Registries map[string]config.RegistrySettings
 }
 
 // PinResult is what pin changed or found.

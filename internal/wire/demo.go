@@ -56,7 +56,7 @@ func prepareBases(ctx context.Context, address string) (map[string]string, error
 	if hubAnswers(ctx) {
 		return nil, nil
 	}
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(nil)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func prepareBases(ctx context.Context, address string) (map[string]string, error
 
 // pushBases pushes the base images under names of their own, for tests.
 func pushBases(ctx context.Context, address string) error {
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(nil)
 	if err != nil {
 		return err
 	}

@@ -97,7 +97,7 @@ func checkBuildKit(ctx context.Context) (string, error) {
 }
 
 func checkRegistry(ctx context.Context, c *config.Config) (string, error) {
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(registryHosts(c.RegistrySettings()))
 	if err != nil {
 		return "", err
 	}
@@ -114,11 +114,11 @@ func checkDatabase(ctx context.Context, c *config.Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(registryHosts(c.RegistrySettings()))
 	if err != nil {
 		return "", err
 	}
-	db, err := scan.UpdateDatabase(ctx, scan.Options{CacheDir: cache, Insecure: registry.Loopback, Keychain: client.Credentials,
+	db, err := scan.UpdateDatabase(ctx, scan.Options{CacheDir: cache, Insecure: client.PlainHTTP, TLS: client.TLS, Keychain: client.Credentials,
 		Database: scan.DatabaseRef{Repository: c.Scan.Database.Repository, MaxAge: c.Scan.MaxAge}})
 	if err != nil {
 		return "", err

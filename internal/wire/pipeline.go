@@ -31,7 +31,7 @@ func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, fu
 	if err := errors.Join(c.Inactive(), c.CheckLedger(os.Getenv("CI") == "true")); err != nil {
 		return nil, nil, err
 	}
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(registryHosts(c.RegistrySettings()))
 	if err != nil {
 		return nil, nil, err
 	}

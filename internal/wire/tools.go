@@ -21,7 +21,7 @@ import (
 )
 
 func copyImages(ctx context.Context, o cli.CopyOptions) (cli.CopyResult, error) {
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(registryHosts(o.Registries))
 	if err != nil {
 		return cli.CopyResult{}, err
 	}
@@ -35,7 +35,7 @@ func copyImages(ctx context.Context, o cli.CopyOptions) (cli.CopyResult, error) 
 }
 
 func pin(ctx context.Context, o cli.PinOptions) (cli.PinResult, error) {
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(registryHosts(o.Registries))
 	if err != nil {
 		return cli.PinResult{}, err
 	}
@@ -162,7 +162,7 @@ func buildDatabase(ctx context.Context, repository string) (release.Digest, erro
 	if err := advisories.Build(ctx, osv.Files, dir, time.Now().UTC()); err != nil {
 		return release.Digest{}, err
 	}
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(nil)
 	if err != nil {
 		return release.Digest{}, err
 	}

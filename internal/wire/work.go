@@ -41,10 +41,12 @@ type buildWork struct {
 	Address string   `json:"address"` // BUILDKIT_HOST
 	Cache   []string `json:"cache"`
 	Builder string   `json:"builder"`
+
+	Registries map[string]registry.Host `json:"registries"`
 }
 
 func doBuild(ctx context.Context, w buildWork) (release.Image, error) {
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(w.Registries)
 	if err != nil {
 		return release.Image{}, err
 	}
@@ -59,7 +61,7 @@ func doBuild(ctx context.Context, w buildWork) (release.Image, error) {
 		Address: w.Address, Context: w.Spec.Context, Dockerfile: w.Spec.Dockerfile, Target: w.Spec.Target, Args: w.Spec.Args,
 		Platforms: w.Platforms, Repository: w.Repository, Annotations: labels,
 		Source: w.Head.Remote, Revision: w.Head.Revision, Version: w.Head.Version, Epoch: w.Head.Time, Builder: w.Builder,
-		Cache: w.Cache, Credentials: client.Credentials,
+		Cache: w.Cache, Insecure: client.PlainHTTP, Credentials: client.Credentials,
 	})
 }
 
@@ -73,17 +75,19 @@ type scanWork struct {
 	IgnoreFile string          `json:"ignoreFile"`
 	Waive      []scan.Waiver   `json:"waive"`
 	Platforms  []string        `json:"platforms"`
+
+	Registries map[string]registry.Host `json:"registries"`
 }
 
 func doScan(ctx context.Context, w scanWork) (release.Scan, error) {
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(w.Registries)
 	if err != nil {
 		return release.Scan{}, err
 	}
 	return scan.Image(ctx, scan.Options{
 		Subject: w.Subject, CacheDir: w.CacheDir, Database: scan.DatabaseRef{Repository: w.Repository, MaxAge: w.MaxAge},
 		FailOn: w.FailOn, IgnoreFile: w.IgnoreFile, Waive: w.Waive, Platforms: w.Platforms,
-		Insecure: registry.Loopback, Keychain: client.Credentials,
+		Insecure: client.PlainHTTP, TLS: client.TLS, Keychain: client.Credentials,
 	})
 }
 
@@ -95,7 +99,8 @@ type (
 )
 
 func (b builder) Build(ctx context.Context, r pipeline.BuildRequest) (image release.Image, err error) {
-	work := buildWork{BuildRequest: r, Address: os.Getenv("BUILDKIT_HOST"), Cache: b.c.Build.Cache, Builder: builderID()}
+	work := buildWork{BuildRequest: r, Address: os.Getenv("BUILDKIT_HOST"), Cache: b.c.Build.Cache, Builder: builderID(),
+		Registries: registryHosts(b.c.RegistrySettings())}
 	err = worker.Parent{Environ: os.Environ()}.Call(ctx, workBuild, work, &image)
 	return image, err
 }
@@ -114,7 +119,8 @@ func (s scanner) Scan(ctx context.Context, subject release.Subject) (result rele
 		return result, err
 	}
 	work := scanWork{Subject: subject, CacheDir: cache, Repository: s.c.Scan.Database.Repository, MaxAge: s.c.Scan.MaxAge,
-		FailOn: s.c.Scan.FailOn, IgnoreFile: s.c.Abs(s.c.Scan.IgnoreFile), Platforms: s.c.Build.Platforms}
+		FailOn: s.c.Scan.FailOn, IgnoreFile: s.c.Abs(s.c.Scan.IgnoreFile), Platforms: s.c.Build.Platforms,
+		Registries: registryHosts(s.c.RegistrySettings())}
 	for _, w := range s.c.Scan.Waive {
 		work.Waive = append(work.Waive, scan.Waiver{Distribution: w.Distribution, Statement: w.Statement, Expires: w.Expires.Time})
 	}
@@ -123,7 +129,8 @@ func (s scanner) Scan(ctx context.Context, subject release.Subject) (result rele
 }
 
 func (s smoker) Smoke(ctx context.Context, r pipeline.SmokeRequest) (result release.Smoke, err error) {
-	work := smokeWork{SmokeRequest: r, Timeout: s.c.Smoke.Timeout, Checks: smokeChecks(s.c.Smoke.Checks), Memory: memoryTest(s.c.Smoke.Memory)}
+	work := smokeWork{SmokeRequest: r, Timeout: s.c.Smoke.Timeout, Checks: smokeChecks(s.c.Smoke.Checks), Memory: memoryTest(s.c.Smoke.Memory),
+		Registries: registryHosts(s.c.RegistrySettings())}
 	err = worker.Parent{Environ: os.Environ(), Pass: r.Variables}.Call(ctx, workSmoke, work, &result)
 	return result, err
 }
@@ -163,10 +170,12 @@ type smokeWork struct {
 	Timeout time.Duration    `json:"timeout"`
 	Checks  []smoke.Check    `json:"checks"`
 	Memory  smoke.MemoryTest `json:"memory"`
+
+	Registries map[string]registry.Host `json:"registries"`
 }
 
 func doSmoke(ctx context.Context, w smokeWork) (release.Smoke, error) {
-	client, err := registry.New(registry.Options{})
+	client, err := openRegistry(w.Registries)
 	if err != nil {
 		return release.Smoke{}, err
 	}

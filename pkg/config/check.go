@@ -55,6 +55,7 @@ func (p path) String() string {
 func (k *checker) all() {
 	k.nothing(k.c.root, nil)
 	k.project()
+	k.registries()
 	k.build()
 	k.dimensions()
 	k.scan()

@@ -11,6 +11,9 @@ type File struct {
 	// Where images are pushed to: a repository with its host and without a
 	// tag, such as ghcr.io/acme/openclaw. Services are below it.
 	Registry string `yaml:"registry" jsonschema:"required"`
+	// How registry hosts are reached where the defaults don't do, by host with
+	// its port, such as registry.acme.dev:5000. Never credentials.
+	Registries map[string]RegistryHost `yaml:"registries"`
 	// The Compose files of the application.
 	Compose Compose `yaml:"compose"`
 	// How images are built.

@@ -20,10 +20,12 @@ const FileName = "promote.yaml"
 // Config is a promote.yaml that was found sound, with its defaults filled in.
 type Config struct {
 	File
-	path   string // absolute
-	root   *yamlpos.Node
-	keys   map[string]publicKey // of trust, by the path written
-	digest release.Digest
+	path string // absolute
+	root *yamlpos.Node
+	keys map[string]publicKey // of trust, by the path written
+	// authorities are the contents of CA files, by the path written.
+	authorities map[string]string
+	digest      release.Digest
 }
 
 // Find gives the path of the promote.yaml in a directory or the nearest one
@@ -62,7 +64,7 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Config{File: defaults(), path: path, root: root, keys: map[string]publicKey{}}
+	c := &Config{File: defaults(), path: path, root: root, keys: map[string]publicKey{}, authorities: map[string]string{}}
 	k := checker{c: c}
 	k.decoded(yamlpos.Decode(root, &c.File))
 	c.complete()

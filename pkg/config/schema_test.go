@@ -134,6 +134,7 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 	good := []string{
 		example, string(demo), "name: a\nregistry: ghcr.io/a\n",
 		"name: a\nregistry: ghcr.io/a\nledger: {file: {path: x, shared: true}}\n",
+		"name: a\nregistry: ghcr.io/a\nregistries: {'localhost:5000': {plainHTTP: false, ca: x.pem, mirrors: [a.dev/b]}, docker.io: {}}\n",
 		"name: a\nregistry: ghcr.io/a\nscan: {waive: [{distribution: debian 12, statement: why, expires: 2030-01-31}]}\n",
 	}
 	for _, text := range good {
@@ -152,6 +153,8 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 		head + "environments: {a: {targets: [{host: x}]}}\n", head + "environments: {a: {approvals: {notBy: [me]}}}\n",
 		head + "environments: {a: {strategy: {onFailure: pray}}}\n", head + "notify: [{webhook: https://hooks.example.com/secret}]\n",
 		head + "notify: [{webhook: env://X, on: [paniced]}]\n",
+		head + "registries: [a.dev]\n", head + "registries: {a.dev: {plainHTTP: 1}}\n", head + "registries: {a.dev: {password: x}}\n",
+		head + "registries: {a.dev: {mirrors: b.dev}}\n",
 	} {
 		if judge(text) == nil {
 			t.Errorf("the schema accepts\n%s", text)

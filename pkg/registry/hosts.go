@@ -92,19 +92,11 @@ func parseMirror(text string) (repository, error) {
 	if strings.Contains(text, "@") {
 		return repository{}, errors.New("a mirror is HOST or HOST/PATH, without credentials") // which are not repeated
 	}
-	r, err := parseRepository(host + "/" + orAny(path))
+	r, err := parseRepository(strings.TrimSuffix(text, "/") + "/any")
 	if err != nil || r.host != host || !hostWithDot(host) {
 		return repository{}, errors.New("mirror " + printable(clip(text), 200) + " is not HOST or HOST/PATH")
 	}
 	return repository{r.host, path}, nil
-}
-
-// orAny completes a host to a repository.
-func orAny(path string) string {
-	if path == "" {
-		return "xx"
-	}
-	return path
 }
 
 func hostWithDot(host string) bool { return strings.ContainsAny(host, ".:") || Loopback(host) }

@@ -8,6 +8,7 @@ package scan
 
 import (
 	"context"
+	"crypto/tls"
 	"slices"
 	"time"
 
@@ -53,6 +54,9 @@ type Options struct {
 	// Insecure reports whether a registry host is reached by plain HTTP.
 	// Loopback hosts always may be.
 	Insecure func(host string) bool
+	// TLS says how a registry host, and where it sends us, is spoken to with TLS;
+	// nil is with the system's certificates.
+	TLS func(host string) (*tls.Config, error)
 	// Keychain gives the credentials for a registry host, empty for none.
 	Keychain func(ctx context.Context, host string) (user, secret string, err error)
 	// Offline uses the database at hand and asks no registry for a newer one.
@@ -82,6 +86,9 @@ func (o Options) complete() (Options, error) {
 	}
 	if o.Insecure == nil {
 		o.Insecure = func(string) bool { return false }
+	}
+	if o.TLS == nil {
+		o.TLS = func(string) (*tls.Config, error) { return nil, nil }
 	}
 	if o.Keychain == nil {
 		o.Keychain = func(context.Context, string) (string, string, error) { return "", "", nil }

@@ -33,7 +33,12 @@ type connection struct {
 
 // connect prepares reading from the registry of a reference.
 func connect(ctx context.Context, o Options, host string, step *event.Step) (connection, error) {
-	c := connection{guard: pull.NewGuard(ctx, pull.NewTransport(), host, throttled(step))}
+	transport := pull.NewTransport()
+	var err error
+	if transport.TLSClientConfig, err = o.TLS(host); err != nil {
+		return connection{}, err
+	}
+	c := connection{guard: pull.NewGuard(ctx, transport, host, throttled(step))}
 	c.ctx = xhttp.WithTransport(ctx, guarded{c.guard})
 	if o.Insecure(host) {
 		c.options.Insecure = true

@@ -1,0 +1,23 @@
+package wire
+
+import (
+	"github.com/promote-dev/promote/pkg/config"
+	"github.com/promote-dev/promote/pkg/registry"
+)
+
+// openRegistry makes the client of every command: people's credentials,
+// certificates and proxies are found where they keep them, and promote.yaml
+// says the rest. hosts may be nil.
+func openRegistry(hosts map[string]registry.Host) (*registry.Client, error) {
+	return registry.New(registry.Options{Hosts: hosts})
+}
+
+// registryHosts are the settings of promote.yaml in the client's form. They
+// travel to child processes, which read no configuration.
+func registryHosts(settings map[string]config.RegistrySettings) map[string]registry.Host {
+	hosts := map[string]registry.Host{}
+	for host, s := range settings {
+		hosts[host] = registry.Host{PlainHTTP: s.PlainHTTP, CA: s.CA, Mirrors: s.Mirrors}
+	}
+	return hosts
+}
