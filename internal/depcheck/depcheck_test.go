@@ -16,6 +16,9 @@ import (
 
 const module = "github.com/promote-dev/promote/"
 
+// linked is why the clients of key services have their home where they have.
+const linked = "key services are linked into the program, not into the tests of who asks them"
+
 // rule says which packages of ours a package may import. A pattern that ends
 // in "/..." covers what is below it, too.
 type rule struct {
@@ -67,6 +70,10 @@ var (
 		{"github.com/aquasecurity/trivy-db/pkg/vulndb", nil, "it links a package that runs the go command whenever the program starts"},
 		{"github.com/aquasecurity/trivy-db", []string{"pkg/scan", "internal/advisories"}, "the database's schema concerns who reads and who makes it"},
 		{"github.com/aquasecurity", []string{"pkg/scan"}, "Trivy is not made to be a library: keep it in one room"},
+		{"github.com/sigstore/sigstore/pkg/signature/kms/aws", []string{"internal/wire"}, linked},
+		{"github.com/sigstore/sigstore/pkg/signature/kms/azure", []string{"internal/wire"}, linked},
+		{"github.com/sigstore/sigstore/pkg/signature/kms/gcp", []string{"internal/wire"}, linked},
+		{"github.com/sigstore/sigstore/pkg/signature/kms/hashivault", []string{"internal/wire"}, linked},
 		{"github.com/sigstore", []string{"pkg/sign"}, "signatures are judged in one place"},
 		{"github.com/open-policy-agent/opa", []string{"pkg/policy"}, "policies are judged in one place"},
 		{"github.com/compose-spec", []string{"pkg/compose"}, "models are merged in one place"},

@@ -31,7 +31,17 @@ type Key struct {
 	algorithm   signature.AlgorithmDetails
 
 	mu      sync.RWMutex
-	private crypto.Signer // nil once closed
+	private secret // nil once closed
+}
+
+// secret is where the private half of a key is: in this process, in a key
+// service, in hardware.
+type secret interface {
+	// sign signs a message; digest is the message's hash, or the message itself
+	// where hash is zero (Ed25519). It may be called from several goroutines.
+	sign(ctx context.Context, message, digest []byte, hash crypto.Hash) ([]byte, error)
+	// close forgets what was opened.
+	close()
 }
 
 var _ fmt.Formatter = (*Key)(nil)
@@ -48,14 +58,28 @@ func GenerateKey(passphrase []byte) (privatePEM, publicPEM []byte, err error) {
 	return pair.PrivateBytes, pair.PublicBytes, nil
 }
 
-// LoadKey opens the private key that ref names: a path, or env://NAME with the
-// PEM text in that environment variable. Key services and hardware (awskms://,
-// pkcs11:, …) are refused, as are keys that are not encrypted. passphrase is
-// asked once, after the key was read and recognised, and what it returns is
-// wiped; nil means the empty passphrase. Every error is a KindConfig fault,
-// except what passphrase returns and a context that is done; none of them holds
-// a secret.
+// LoadKey opens the private key that ref names: a path, env://NAME with the
+// PEM text in that environment variable, the URI of a key service (awskms://,
+// azurekms://, gcpkms://, hashivault://, or NAME:// with a program
+// sigstore-kms-NAME) or of hardware (pkcs11:). Text that is not encrypted is
+// refused. passphrase is asked once, for text only, after the key was read and
+// recognised, and what it returns is wiped; nil means the empty passphrase.
+// Every error is a KindConfig fault, except what passphrase returns, a context
+// that is done, and KindUnavailable for a service that does not answer; none of
+// them holds a secret. Text touches no network.
 func LoadKey(ctx context.Context, ref string, passphrase func() ([]byte, error)) (*Key, error) {
+	switch scheme := schemeOf(ref); scheme {
+	case "", "env":
+		return loadText(ctx, ref, passphrase)
+	case "pkcs11":
+		return loadHardware(ctx, ref)
+	default:
+		return loadService(ctx, scheme, ref)
+	}
+}
+
+// loadText opens a private key that is PEM text.
+func loadText(ctx context.Context, ref string, passphrase func() ([]byte, error)) (*Key, error) {
 	source, text, err := readKey(ref)
 	if err != nil {
 		return nil, err
@@ -115,7 +139,12 @@ func newKey(private crypto.PrivateKey) (*Key, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T cannot sign", private)
 	}
-	der, err := x509.MarshalPKIXPublicKey(signer.Public())
+	return keyOf(signer.Public(), local{signer})
+}
+
+// keyOf joins the two halves of a key.
+func keyOf(half crypto.PublicKey, private secret) (*Key, error) {
+	der, err := x509.MarshalPKIXPublicKey(half)
 	if err != nil {
 		return nil, fmt.Errorf("encoding public key: %w", err)
 	}
@@ -128,7 +157,7 @@ func newKey(private crypto.PrivateKey) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("choosing signature algorithm: %w", err)
 	}
-	return &Key{public: public, publicPEM: text, fingerprint: fingerprint, algorithm: algorithm, private: signer}, nil
+	return &Key{public: public, publicPEM: text, fingerprint: fingerprint, algorithm: algorithm, private: private}, nil
 }
 
 // PublicPEM gives the public half as PKIX PEM.
@@ -140,24 +169,18 @@ func (k *Key) Fingerprint() string { return k.fingerprint }
 // Format writes the fingerprint for every verb.
 func (k *Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "key "+k.fingerprint) }
 
+// Identity says who signs: the fingerprint is the ID. Which name and roles that
+// means, the trust policy knows.
+func (k *Key) Identity() release.Signer { return release.Signer{ID: k.fingerprint} }
+
 // Close forgets the private half and wipes it as far as Go lets us: copies
 // that the runtime or the crypto packages made are out of reach. Signing fails
 // afterwards. Closing twice is harmless.
 func (k *Key) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	switch private := k.private.(type) {
-	case *ecdsa.PrivateKey:
-		//lint:ignore SA1019 spoiling the key is the purpose
-		clear(private.D.Bits())
-	case *rsa.PrivateKey:
-		clear(private.D.Bits())
-		for _, prime := range private.Primes {
-			clear(prime.Bits())
-		}
-		private.Precomputed = rsa.PrecomputedValues{}
-	case ed25519.PrivateKey:
-		clear(private)
+	if k.private != nil {
+		k.private.close()
 	}
 	k.private = nil
 }
@@ -165,10 +188,11 @@ func (k *Key) Close() {
 var errClosed = errors.New("the key is closed")
 
 // sign makes the signature over a message and gives it with the digest that
-// was signed. It is deterministic: the same key and message give the same
-// signature (RFC 6979 for ECDSA), so signing again makes the same bundle, which
-// a registry stores once.
-func (k *Key) sign(message []byte) (sig, digest []byte, err error) {
+// was signed. With a key in this process it is deterministic: the same key and
+// message give the same signature (RFC 6979 for ECDSA), so signing again makes
+// the same bundle, which a registry stores once. Key services and hardware
+// choose another number each time.
+func (k *Key) sign(ctx context.Context, message []byte) (sig, digest []byte, err error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	if k.private == nil {
@@ -181,6 +205,29 @@ func (k *Key) sign(message []byte) (sig, digest []byte, err error) {
 		h.Write(message)
 		digest = h.Sum(nil)
 	}
-	sig, err = k.private.Sign(nil, digest, hash)
+	sig, err = k.private.sign(ctx, message, digest, hash)
 	return sig, digest, err
+}
+
+// local is a private key in this process's memory.
+type local struct{ private crypto.Signer }
+
+func (l local) sign(_ context.Context, _, digest []byte, hash crypto.Hash) ([]byte, error) {
+	return l.private.Sign(nil, digest, hash)
+}
+
+func (l local) close() {
+	switch private := l.private.(type) {
+	case *ecdsa.PrivateKey:
+		//lint:ignore SA1019 spoiling the key is the purpose
+		clear(private.D.Bits())
+	case *rsa.PrivateKey:
+		clear(private.D.Bits())
+		for _, prime := range private.Primes {
+			clear(prime.Bits())
+		}
+		private.Precomputed = rsa.PrecomputedValues{}
+	case ed25519.PrivateKey:
+		clear(private)
+	}
 }

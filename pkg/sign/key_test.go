@@ -131,10 +131,12 @@ func TestLoadKeyRefuses(t *testing.T) {
 		"public key":        {write(t, "cosign.pub", public), passphrase, "public key"},
 		"not encrypted":     {write(t, "plain", plain), passphrase, "PRIVATE KEY, want an ENCRYPTED"},
 		"damaged":           {write(t, "damaged", damaged(t, private)), passphrase, "damaged"},
-		"AWS":               {"awskms:///alias/x", passphrase, "awskms keys are not supported yet"},
-		"Kubernetes":        {"k8s://ns/name", passphrase, "k8s keys are not supported yet"},
-		"hardware":          {"pkcs11:token=x", passphrase, "pkcs11 keys are not supported yet"},
-		"address":           {"https://example.com/cosign.key", passphrase, "https keys are not supported yet"},
+		"Kubernetes":        {"k8s://ns/name", passphrase, "k8s keys are not supported"},
+		"address":           {"https://example.com/cosign.key", passphrase, "https keys are not supported"},
+		"unknown service":   {"awksms:///alias/x", passphrase, "no key service awksms is built in"},
+		"hardware":          {"pkcs11:token=x;object=y?module-path=/lib/x.so", passphrase, "without support for hardware"},
+		"PIN in the URI":    {"pkcs11:token=x;object=y?module-path=/lib/x.so&pin-value=canary", passphrase, "holds the PIN"},
+		"no module":         {"pkcs11:token=x;object=y", passphrase, "COSIGN_PKCS11_MODULE_PATH"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			key, err := LoadKey(t.Context(), c.ref, given(c.secret))

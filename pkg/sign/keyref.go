@@ -15,26 +15,29 @@ import (
 // maxKey bounds a key file: an encrypted RSA key of 8192 bits is about 10 KiB.
 const maxKey = 64 << 10
 
-// readKey gives the text that a key reference names, and how to call its place
-// in messages.
-func readKey(ref string) (source string, text []byte, err error) {
-	scheme, rest, isURI := strings.Cut(ref, "://")
-	switch {
-	case ref == "":
-		return "", nil, release.Faultf(release.KindConfig, "set sign.key in promote.yaml, or "+makeKey, "opening key: no key is named")
-	case strings.HasPrefix(ref, "pkcs11:"):
-		return "", nil, unsupported("pkcs11")
-	case isURI && scheme == "env":
-		return readEnvironment(rest)
-	case isURI:
-		return "", nil, unsupported(scheme)
+// schemeOf gives what a key reference begins with: "pkcs11", "env", "awskms", …,
+// and "" for a path.
+func schemeOf(ref string) string {
+	if strings.HasPrefix(ref, "pkcs11:") {
+		return "pkcs11"
 	}
-	return readFile(ref)
+	scheme, _, isURI := strings.Cut(ref, "://")
+	if !isURI {
+		return ""
+	}
+	return scheme
 }
 
-func unsupported(scheme string) error {
-	return release.Faultf(release.KindConfig, "use a key file, or env://NAME with the key's PEM text in that variable",
-		"opening key: %s keys are not supported yet", envelope.Tidy(scheme))
+// readKey gives the text that a path or env://NAME names, and how to call its
+// place in messages.
+func readKey(ref string) (source string, text []byte, err error) {
+	if ref == "" {
+		return "", nil, release.Faultf(release.KindConfig, "set sign.key in promote.yaml, or "+makeKey, "opening key: no key is named")
+	}
+	if name, ok := strings.CutPrefix(ref, "env://"); ok {
+		return readEnvironment(name)
+	}
+	return readFile(ref)
 }
 
 func readEnvironment(name string) (string, []byte, error) {

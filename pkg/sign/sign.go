@@ -64,7 +64,7 @@ func (k *Key) SignEnvelope(ctx context.Context, payloadType string, payload []by
 	if err := ctx.Err(); err != nil {
 		return nil, signing(payloadType, err)
 	}
-	sig, _, err := k.sign(envelope.PAE(payloadType, payload))
+	sig, _, err := k.sign(ctx, envelope.PAE(payloadType, payload))
 	if err != nil {
 		return nil, signing(payloadType, err)
 	}
@@ -124,5 +124,5 @@ func (p keypair) SignData(ctx context.Context, data []byte) (sig, digest []byte,
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}
-	return p.key.sign(data)
+	return p.key.sign(ctx, data)
 }

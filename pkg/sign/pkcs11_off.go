@@ -1,0 +1,5 @@
+//go:build !pkcs11key
+
+package sign
+
+const hardwareBuilt = false
