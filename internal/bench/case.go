@@ -26,6 +26,8 @@ type Case struct {
 	Tools toolSet
 	// Faulty cases expect some to fail, and read everything back.
 	Faulty bool
+	// Note explains what a reader would ask.
+	Note string
 
 	// setup is done once, with the image at the source as team/app:v1.
 	setup func(w *World, i *Image) error
@@ -37,7 +39,8 @@ type toolSet int
 
 const (
 	images    toolSet = iota // copy the image alone
-	evidence                 // copy what is attached to it, too
+	evidence                 // copy what refers to it, too
+	tags                     // copy what cosign's tags hold, too
 	resilient                // with what they have against bad networks
 )
 
@@ -66,7 +69,7 @@ func Cases() []Case {
 	for _, s := range []Spec{{10, 10 * mib}, {60, 4 * kib}} {
 		list = append(list, newTag(s), newManifest(s))
 	}
-	return append(list, otherRepository(), brokenDownload(), brokenUpload(), storm())
+	return append(list, otherRepository(), otherRepositoryTags(), brokenDownload(), brokenUpload(), storm())
 }
 
 // Skipped says which combinations are not measured, and why.
@@ -154,41 +157,67 @@ func present(w *World, i, there *Image, n int) (job, error) {
 	return to(w, i, repository), w.Destination.Lacks(repository, tag)
 }
 
+// otherRepository copies evidence that is attached as referrers.
 func otherRepository() Case {
-	var attached, legacy []*Image
-	return Case{ID: "B4", Work: "other repository of the same registry, with signature and SBOM", Spec: Spec{10, 10 * mib},
-		Target: Target{3, 1.6}, Tools: evidence,
-		setup: func(w *World, i *Image) (err error) {
+	const from = "team/attested"
+	var attached []*Image
+	return within("with signature and SBOM as referrers", from, evidence,
+		func(r *Registry, i *Image) (err error) {
 			if attached, err = referrers(i); err != nil {
 				return err
 			}
-			if legacy, err = cosignTags(); err != nil {
+			return r.Attach(from, i, attached)
+		},
+		func(r *Registry, repository string, i *Image) error { return r.Lists(repository, i, attached) })
+}
+
+// otherRepositoryTags copies evidence that cosign keeps under tags of its own.
+func otherRepositoryTags() Case {
+	const from = "team/tagged"
+	var tagged []*Image
+	return within("with signature and SBOM under cosign's tags", from, tags,
+		func(r *Registry, i *Image) (err error) {
+			if tagged, err = cosignTags(); err != nil {
 				return err
 			}
 			for n, suffix := range cosignSuffixes {
-				if err := w.Source.Put(sourceRepository, fallback(i.Digest)+suffix, legacy[n]); err != nil {
+				if err := r.Put(from, fallback(i.Digest)+suffix, tagged[n]); err != nil {
 					return err
 				}
 			}
-			return w.Source.Attach(sourceRepository, i, attached)
+			return nil
+		},
+		func(r *Registry, repository string, i *Image) error {
+			for n, suffix := range cosignSuffixes {
+				if err := r.Holds(repository, fallback(i.Digest)+suffix, tagged[n], false); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+}
+
+// within copies between repositories of the source registry: from one that has
+// evidence of one form, to a new one.
+func within(work, from string, tools toolSet, attach func(*Registry, *Image) error, attached func(*Registry, string, *Image) error) Case {
+	return Case{ID: "B4", Work: "other repository of the same registry, " + work, Spec: Spec{10, 10 * mib}, Target: Target{3, 1.6}, Tools: tools,
+		setup: func(w *World, i *Image) error {
+			if err := w.Source.Mount(from, sourceRepository, i); err != nil {
+				return err
+			}
+			if err := w.Source.PutManifest(from, tag, i); err != nil {
+				return err
+			}
+			return attach(w.Source, i)
 		},
 		prepare: func(w *World, i *Image, n int) (job, error) {
 			repository := fmt.Sprintf("prod/app-%05d", n)
-			j := job{src: w.Source.Ref(sourceRepository, tag), dst: w.Source.Ref(repository, tag)}
+			j := job{src: w.Source.Ref(from, tag), dst: w.Source.Ref(repository, tag)}
 			j.check = func(t *Tool) error {
-				if err := w.Source.Holds(repository, tag, i, false); err != nil {
+				if err := w.Source.Holds(repository, tag, i, false); err != nil || !t.Evidence {
 					return err
 				}
-				if t.Legacy {
-					for n, suffix := range cosignSuffixes {
-						if err := w.Source.Holds(repository, fallback(i.Digest)+suffix, legacy[n], false); err != nil {
-							return err
-						}
-					}
-				} else if t.Evidence {
-					return w.Source.Lists(repository, i, attached)
-				}
-				return nil
+				return attached(w.Source, repository, i)
 			}
 			return j, w.Source.Lacks(repository, tag)
 		}}
@@ -240,7 +269,9 @@ func brokenDownload() Case {
 }
 
 func brokenUpload() Case {
-	return broken("connection to the destination lost at half of a layer", func(j *job) { j.destinationFault = CutUpload(large / 2) })
+	c := broken("connection to the destination lost at half of a layer", func(j *job) { j.destinationFault = CutUpload(large / 2) })
+	c.Note = "regctl goes on where the registry stopped, but once it has resumed inside a chunk, it sends only as much at a time as was left of that one: here less than 200 bytes. Other sizes of layers fare better."
+	return c
 }
 
 func broken(work string, breaks func(*job)) Case {

@@ -157,6 +157,7 @@ var objects = []struct {
 	{regexp.MustCompile(`/manifests/sha256:[^/]+$`), "manifest by digest"},
 	{regexp.MustCompile(`/manifests/[^/]+$`), "manifest by tag"},
 	{regexp.MustCompile(`/referrers/[^/]+$`), "referrers"},
+	{regexp.MustCompile(`/tags/list$`), "tags"},
 	{regexp.MustCompile(`^/v2/?$`), "ping"},
 }
 

@@ -2,8 +2,10 @@ package bench
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -23,22 +25,32 @@ func ThisMachine(storage string) Machine {
 	m := Machine{
 		CPU:     field("/proc/cpuinfo", "model name"),
 		Cores:   runtime.NumCPU(),
-		Memory:  field("/proc/meminfo", "MemTotal"),
+		Memory:  gigabytes(field("/proc/meminfo", "MemTotal")),
 		System:  runtime.GOOS + "/" + runtime.GOARCH,
 		Go:      runtime.Version(),
-		Storage: "disk",
+		Storage: "on disk",
 	}
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(storage, &s); err == nil && s.Type == tmpfs {
-		m.Storage = "memory (tmpfs)"
+		m.Storage = "in memory (tmpfs)"
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.System += ", Linux " + strings.TrimSpace(string(release))
+		version, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-")
+		m.System += ", Linux " + version
 	}
 	return m
 }
 
 const tmpfs = 0x01021994 // statfs(2)
+
+// gigabytes rounds what /proc says in kB.
+func gigabytes(kilobytes string) string {
+	n, err := strconv.ParseInt(strings.TrimSuffix(kilobytes, " kB"), 10, 64)
+	if err != nil {
+		return kilobytes
+	}
+	return fmt.Sprintf("%.0f GB", float64(n)*kib/gib)
+}
 
 // field reads the first value of a name in a file of /proc.
 func field(file, name string) string {

@@ -49,7 +49,7 @@ func results(t *testing.T) []Result {
 }
 
 func TestReport(t *testing.T) {
-	r := &Report{Machine: Machine{CPU: "a processor", Cores: 2, Memory: "4 GB", System: "linux", Go: "go1", Storage: "disk"}, Runs: 3, Results: results(t)}
+	r := &Report{Machine: Machine{CPU: "a processor", Cores: 2, Memory: "4 GB", System: "linux", Go: "go1", Storage: "on disk"}, Runs: 3, Results: results(t)}
 	var got bytes.Buffer
 	if err := r.Markdown(&got); err != nil {
 		t.Fatal(err)

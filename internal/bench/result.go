@@ -9,7 +9,7 @@ import (
 
 // sum makes a result of samples.
 func sum(c Case, image *Image, t *Tool, delay int, samples []sample) Result {
-	r := Result{Case: c.ID, Work: c.Work, Spec: c.Spec, Delay: delay, Tool: t, faulty: c.Faulty}
+	r := Result{Case: c.ID, Work: c.Work, Spec: c.Spec, Delay: delay, Tool: t, Note: c.Note, faulty: c.Faulty}
 	var times, cpu []float64
 	for _, s := range samples {
 		cpu = append(cpu, milliseconds(s.cost.CPU))

@@ -37,6 +37,7 @@ type Result struct {
 	Target       float64  `json:"target,omitempty"`
 	Ratio        float64  `json:"ratio,omitempty"` // its time ÷ ours of the same kind
 	Reached      *bool    `json:"reached,omitempty"`
+	Note         string   `json:"note,omitempty"`
 
 	faulty bool
 }

@@ -32,8 +32,6 @@ type Tool struct {
 	How string `json:"how"`
 	// Evidence copies signatures and SBOM along.
 	Evidence bool `json:"evidence,omitempty"`
-	// Legacy evidence is what cosign keeps under tags of its own.
-	Legacy bool `json:"legacy,omitempty"`
 
 	copy func(ctx context.Context, src, dst string) (Cost, error)
 }

@@ -84,10 +84,13 @@ func (s *Toolset) readVersions(ctx context.Context) error {
 func (s *Toolset) For(c Case) ([]*Tool, error) {
 	switch c.Tools {
 	case evidence:
+		return append(s.withEvidence(s.regctl(Default, "--referrers"), s.regctl(Tuned, "--referrers")), s.libraries(true)...), nil
+	case tags:
 		if s.programs.Cosign == "" {
 			return nil, errors.New("cosign was not built")
 		}
-		return s.withEvidence(), nil
+		cosign := s.command("cosign", Default, s.programs.Cosign, []string{"copy", "--allow-http-registry", "SRC", "DST"})
+		return s.withEvidence(cosign, s.regctl(Default, "--digest-tags"), s.regctl(Tuned, "--digest-tags")), nil
 	case resilient:
 		return s.alone(true), nil
 	}
@@ -147,22 +150,14 @@ func (s *Toolset) alone(faulty bool) []*Tool {
 }
 
 // withEvidence are those, and others, that copy signatures and SBOM along; crane
-// and skopeo, which can't, show what the image alone costs.
-func (s *Toolset) withEvidence() []*Tool {
-	attested := func(t *Tool) *Tool {
+// and skopeo, which can't, show what the image alone costs. copying are the
+// peers that can.
+func (s *Toolset) withEvidence(copying ...*Tool) []*Tool {
+	list := append([]*Tool{s.promote()}, copying...)
+	for _, t := range list {
 		t.Evidence = true
-		return t
 	}
-	cosign := attested(s.command("cosign", Default, s.programs.Cosign, []string{"copy", "--allow-http-registry", "SRC", "DST"}))
-	cosign.Legacy = true
-	list := []*Tool{attested(s.promote()), attested(s.regctl(Default, "--referrers")), attested(s.regctl(Tuned, "--referrers")), cosign,
-		s.crane(Default), s.crane(Tuned, "--jobs", "16"), s.skopeo(Default)}
-	for _, t := range s.libraries(true) {
-		if t.Evidence {
-			list = append(list, t)
-		}
-	}
-	return list
+	return append(list, s.crane(Default), s.crane(Tuned, "--jobs", "16"), s.skopeo(Default))
 }
 
 func (s *Toolset) libraries(withEvidence bool) []*Tool {
