@@ -118,7 +118,7 @@ func checkDatabase(ctx context.Context, c *config.Config) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	db, err := scan.UpdateDatabase(ctx, scan.Options{CacheDir: cache, Insecure: client.PlainHTTP, TLS: client.TLS, Keychain: client.Credentials,
+	db, err := scan.UpdateDatabase(ctx, scan.Options{CacheDir: cache, Registry: client,
 		Database: scan.DatabaseRef{Repository: c.Scan.Database.Repository, MaxAge: c.Scan.MaxAge}})
 	if err != nil {
 		return "", err

@@ -87,7 +87,7 @@ func doScan(ctx context.Context, w scanWork) (release.Scan, error) {
 	return scan.Image(ctx, scan.Options{
 		Subject: w.Subject, CacheDir: w.CacheDir, Database: scan.DatabaseRef{Repository: w.Repository, MaxAge: w.MaxAge},
 		FailOn: w.FailOn, IgnoreFile: w.IgnoreFile, Waive: w.Waive, Platforms: w.Platforms,
-		Insecure: client.PlainHTTP, TLS: client.TLS, Keychain: client.Credentials,
+		Registry: client,
 	})
 }
 

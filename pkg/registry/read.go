@@ -102,6 +102,36 @@ func (c *Client) Blob(ctx context.Context, repository string, d release.Digest, 
 	return raw, wrap(ctx, "reading blob", repository+"@"+d.String(), err)
 }
 
+// OpenBlob reads a blob of a known size as a stream. It goes on by itself when
+// the registry breaks off; size and digest are judged on the way, and content
+// that is not what was asked for ends with a denial instead of io.EOF. progress
+// may be nil.
+func (c *Client) OpenBlob(ctx context.Context, repository string, d release.Digest, size int64, progress func(done int64)) (io.ReadCloser, error) {
+	repo, err := parseRepository(repository)
+	if err != nil {
+		return nil, wrap(ctx, "reading blob", d.String(), err)
+	}
+	v := verifying(ctx, c.reading(repo), descriptor{Digest: d, Size: size}, c.limits, progress)(0)
+	if err := v.prepare(); err != nil {
+		return nil, wrap(ctx, "reading blob", repository+"@"+d.String(), err)
+	}
+	return &stream{v, ctx}, nil
+}
+
+// stream is a verified blob whose errors say what was read.
+type stream struct {
+	*verified
+	ctx context.Context
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.verified.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = wrap(s.ctx, "reading blob", s.source.name()+"@"+s.want.Digest.String(), err)
+	}
+	return n, err
+}
+
 // readBlob reads the blob of a descriptor from any store.
 func (c *Client) readBlob(ctx context.Context, s store, d descriptor, most int64) ([]byte, error) {
 	if d.Size > most {

@@ -30,15 +30,7 @@ import (
 
 // analyse reads the subject's images and gives everything that was found.
 func analyse(ctx context.Context, o Options, d database, step *event.Step) (report, error) {
-	host, err := hostOf(o.Subject.String())
-	if err != nil {
-		return report{}, err
-	}
-	c, err := connect(ctx, o, host, step)
-	if err != nil {
-		return report{}, err
-	}
-	images, err := c.open(o.Subject, o.Platforms)
+	images, err := newSource(ctx, o, step).open(o.Subject, o.Platforms)
 	if err != nil {
 		return report{}, err
 	}
@@ -60,7 +52,7 @@ func (i *image) analyse(o Options, d database) (report, error) {
 		if bad := i.contradiction(); bad != nil {
 			return bad
 		}
-		return i.connection.fault("scanning "+i.subject.String(), "run it again; if it goes on, the image holds something that the scanner cannot read", err)
+		return i.source.fault("scanning "+i.subject.String(), "run it again; if it goes on, the image holds something that the scanner cannot read", err)
 	}
 	rules, err := secretRules(o.CacheDir)
 	if err != nil {
@@ -73,7 +65,6 @@ func (i *image) analyse(o Options, d database) (report, error) {
 		NoProgress:        true,
 		Offline:           true,
 		FileChecksum:      true,
-		ImageOption:       ftypes.ImageOptions{RegistryOptions: i.connection.options},
 		SecretScannerOption: analyzer.SecretScannerOption{
 			ConfigPath: rules,
 		},
@@ -83,7 +74,7 @@ func (i *image) analyse(o Options, d database) (report, error) {
 	}
 	inspected := &inspected{Artifact: art}
 	backend := local.NewService(applier.NewApplier(cache), ospkg.NewScanner(), langpkg.NewScanner(), vulnerability.NewClient(tdb.Config{}))
-	result, err := trivyscan.NewService(backend, inspected).ScanArtifact(i.connection.ctx, types.ScanOptions{
+	result, err := trivyscan.NewService(backend, inspected).ScanArtifact(i.source.ctx, types.ScanOptions{
 		PkgTypes:            types.PkgTypes,
 		PkgRelationships:    ftypes.Relationships,
 		Scanners:            types.Scanners{types.VulnerabilityScanner, types.SecretScanner},

@@ -4,6 +4,7 @@ package scan
 
 import (
 	"archive/tar"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -14,12 +15,10 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/aquasecurity/trivy/pkg/oci"
-
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/scan/findings"
-	"github.com/promote-dev/promote/pkg/scan/pull"
+	"github.com/promote-dev/promote/pkg/scan/parts"
 )
 
 const (
@@ -46,26 +45,24 @@ func download(ctx context.Context, o Options) (_ release.Digest, err error) {
 	if err != nil {
 		return release.Digest{}, err
 	}
-	host, err := hostOf(reference)
+	src := newSource(ctx, o, step)
+	artifact, err := o.Registry.Resolve(ctx, reference)
 	if err != nil {
-		return release.Digest{}, err
+		return release.Digest{}, src.fault(downloading, databaseHint, err)
 	}
-	c, err := connect(ctx, o, host, step)
-	if err != nil {
-		return release.Digest{}, err
-	}
-	artifact := oci.NewArtifact(reference, c.options)
-	digest, size, err := c.describe(artifact)
-	if err != nil {
-		return release.Digest{}, err
-	}
-	dir := filepath.Join(o.databases(), digest.Hex())
+	dir := filepath.Join(o.databases(), artifact.Digest.Hex())
 	if _, err := atHandIn(dir); err == nil {
 		present = true
-		return digest, nil
+		return artifact.Digest, nil
 	}
-	return digest, c.unpackTo(artifact, dir, size)
+	layer, err := src.describe(artifact)
+	if err != nil {
+		return release.Digest{}, err
+	}
+	return artifact.Digest, src.unpackTo(artifact.Repository, layer, dir)
 }
+
+const downloading = "downloading the vulnerability database"
 
 // databaseReference adds the tag under which trivy-db is published.
 func databaseReference(repository string) (string, error) {
@@ -79,40 +76,34 @@ func databaseReference(repository string) (string, error) {
 }
 
 // describe reads the artifact's manifest: one layer of trivy-db's type.
-func (c connection) describe(artifact *oci.Artifact) (release.Digest, int64, error) {
-	text, err := artifact.Digest(c.ctx)
+func (s *source) describe(artifact release.Subject) (parts.Descriptor, error) {
+	var none parts.Descriptor
+	_, raw, err := s.registry.Manifest(s.ctx, artifact)
 	if err != nil {
-		return release.Digest{}, 0, c.fault("downloading the vulnerability database", databaseHint, err)
+		return none, s.fault(downloading, databaseHint, err)
 	}
-	digest, err := release.ParseDigest(text)
-	if err != nil {
-		return release.Digest{}, 0, c.fault("downloading the vulnerability database", databaseHint, err)
+	var manifest struct {
+		Layers []parts.Descriptor `json:"layers"`
 	}
-	manifest, err := artifact.Manifest(c.ctx)
-	if err != nil {
-		return digest, 0, c.fault("downloading the vulnerability database", databaseHint, err)
+	if err := json.Unmarshal(raw, &manifest); err != nil {
+		return none, release.Denied(databaseHint, "%s: %s: %w", downloading, artifact, err)
 	}
 	if len(manifest.Layers) != 1 || manifest.Layers[0].MediaType != databaseMediaType || len(manifest.Layers[0].URLs) > 0 {
-		return digest, 0, release.Denied(databaseHint, "downloading the vulnerability database: %s is no trivy-db artifact", digest)
+		return none, release.Denied(databaseHint, "%s: %s is no trivy-db artifact", downloading, artifact.Digest)
 	}
 	layer := manifest.Layers[0]
 	if layer.Size <= 0 || layer.Size > maxDatabase {
-		return digest, 0, release.Denied(databaseHint, "downloading the vulnerability database: %d bytes, at most %d are read", layer.Size, int64(maxDatabase))
+		return none, release.Denied(databaseHint, "%s: %d bytes, at most %d are read", downloading, layer.Size, int64(maxDatabase))
 	}
-	blob, err := release.ParseDigest(layer.Digest.String())
-	if err != nil {
-		return digest, 0, release.Denied(databaseHint, "downloading the vulnerability database: %w", err)
-	}
-	c.guard.Expect(blob, layer.Size)
-	return digest, layer.Size, nil
+	return layer, nil
 }
 
-// unpackTo downloads and unpacks the artifact beside dir and renames it when
-// it is whole.
-func (c connection) unpackTo(artifact *oci.Artifact, dir string, size int64) error {
-	content, err := artifact.Blob(c.ctx)
+// unpackTo downloads and unpacks the artifact's layer beside dir and renames it
+// when it is whole.
+func (s *source) unpackTo(repository string, layer parts.Descriptor, dir string) error {
+	content, err := s.blob(repository, layer.Digest, layer.Size)
 	if err != nil {
-		return c.fault("downloading the vulnerability database", databaseHint, err)
+		return s.fault(downloading, databaseHint, err)
 	}
 	defer content.Close()
 	work, err := os.MkdirTemp(filepath.Dir(dir), ".new-")
@@ -120,7 +111,7 @@ func (c connection) unpackTo(artifact *oci.Artifact, dir string, size int64) err
 		return cacheFault(err)
 	}
 	defer os.RemoveAll(work)
-	if err := c.unpack(content, work, pull.UnpackLimit(size)); err != nil {
+	if err := s.unpack(content, work, parts.UnpackLimit(layer.Size)); err != nil {
 		return err
 	}
 	if err := describeContent(work); err != nil {
@@ -133,20 +124,24 @@ func (c connection) unpackTo(artifact *oci.Artifact, dir string, size int64) err
 }
 
 // unpack takes the two files out of the archive, and nothing else.
-func (c connection) unpack(content io.Reader, dir string, limit int64) error {
-	archive := tar.NewReader(content)
+func (s *source) unpack(content io.Reader, dir string, limit int64) error {
+	unzipped, err := gzip.NewReader(content)
+	if err != nil {
+		return s.fault(downloading, databaseHint, err)
+	}
+	archive := tar.NewReader(unzipped)
 	for {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			// What follows the archive must still be read: its digest is
 			// checked at the end.
-			if _, err := io.Copy(io.Discard, io.LimitReader(content, 1<<20)); err != nil {
-				return c.fault("downloading the vulnerability database", databaseHint, err)
+			if _, err := io.Copy(io.Discard, content); err != nil {
+				return s.fault(downloading, databaseHint, err)
 			}
 			return nil
 		}
 		if err != nil {
-			return c.fault("downloading the vulnerability database", databaseHint, err)
+			return s.fault(downloading, databaseHint, err)
 		}
 		name := strings.TrimPrefix(header.Name, "./")
 		most := limit
@@ -161,13 +156,13 @@ func (c connection) unpack(content io.Reader, dir string, limit int64) error {
 		if header.Size > most {
 			return release.Denied(databaseHint, "unpacking the vulnerability database: %s has %d bytes, at most %d are unpacked", name, header.Size, most)
 		}
-		if err := c.extract(archive, filepath.Join(dir, name)); err != nil {
+		if err := s.extract(archive, filepath.Join(dir, name)); err != nil {
 			return err
 		}
 	}
 }
 
-func (c connection) extract(content io.Reader, file string) error {
+func (s *source) extract(content io.Reader, file string) error {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return cacheFault(err)
@@ -175,7 +170,7 @@ func (c connection) extract(content io.Reader, file string) error {
 	_, err = io.Copy(f, content)
 	closeErr := f.Close()
 	if err != nil {
-		return c.fault("downloading the vulnerability database", databaseHint, err)
+		return s.fault(downloading, databaseHint, err)
 	}
 	if closeErr != nil {
 		return cacheFault(closeErr)

@@ -97,8 +97,11 @@ func TestARegistryThatBreaks(t *testing.T) {
 	flaky := between(t, r, func(resp *http.Response) error {
 		if strings.Contains(resp.Request.URL.Path, "/blobs/") && failures > 0 {
 			failures--
+			some := make([]byte, 10)
+			_, err := io.ReadFull(resp.Body, some)
 			resp.Body.Close()
-			resp.Body = io.NopCloser(bytes.NewReader(make([]byte, 10)))
+			resp.Body = io.NopCloser(bytes.NewReader(some))
+			return err
 		}
 		return nil
 	})

@@ -9,73 +9,103 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/aquasecurity/trivy/pkg/remote"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/promote-dev/promote/pkg/release"
-	"github.com/promote-dev/promote/pkg/scan/pull"
+	"github.com/promote-dev/promote/pkg/scan/parts"
 )
 
-// open reads a subject's manifest, or those of an index's platforms, and gives
-// the images behind it.
-func (c connection) open(subject release.Subject, platforms []string) ([]*image, error) {
-	img, manifest, err := c.fetch(subject)
+// open gives the images behind a subject: itself, or those of an index for the
+// platforms, in their order. One that is missing is a denial: an image that
+// nobody scanned could be what runs.
+func (s *source) open(subject release.Subject, platforms []string) ([]*image, error) {
+	mediaType, raw, err := s.registry.Manifest(s.ctx, subject)
 	if err != nil {
-		return nil, err
+		return nil, s.fault("reading "+subject.String(), "run it again", s.note(err))
 	}
-	if !manifest.Index {
-		return []*image{img}, nil
-	}
-	children, err := manifest.Select(platforms)
-	if err != nil {
-		return nil, release.Denied("build the image for every platform that build.platforms names", "reading %s: %w", subject, err)
+	if mediaType != release.MediaTypeIndex && mediaType != dockerIndex {
+		img, err := s.image(subject, mediaType, raw)
+		return []*image{img}, err
 	}
 	var images []*image
-	for _, d := range children {
-		child := release.Subject{Repository: subject.Repository, Digest: d.Digest}
-		img, manifest, err := c.fetch(child)
+	for _, p := range platforms {
+		chosen, err := s.registry.Platform(s.ctx, subject, p)
+		if err != nil {
+			return nil, s.fault("reading "+subject.String(), "build the image for every platform that build.platforms names", s.note(err))
+		}
+		child := release.Subject{Repository: subject.Repository, Digest: chosen.Manifest}
+		mediaType, raw, err := s.registry.Manifest(s.ctx, child)
+		if err != nil {
+			return nil, s.fault("reading "+child.String(), "run it again", s.note(err))
+		}
+		img, err := s.image(child, mediaType, raw)
 		if err != nil {
 			return nil, err
-		}
-		if manifest.Index {
-			return nil, c.guard.Deny("reading %s: an index within an index", child)
 		}
 		images = append(images, img)
 	}
 	return images, nil
 }
 
-// fetch reads one manifest. The guard has hashed it; it is hashed again here,
-// where it is used.
-func (c connection) fetch(subject release.Subject) (*image, pull.Manifest, error) {
-	ref, err := c.parse(subject.String())
+const dockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json"
+
+// image makes what Trivy reads of a manifest.
+func (s *source) image(subject release.Subject, mediaType string, raw []byte) (*image, error) {
+	manifest, err := parts.Parse(raw)
 	if err != nil {
-		return nil, pull.Manifest{}, err
+		return nil, s.deny("reading %s: %w", subject, err)
 	}
-	desc, err := remote.Get(c.ctx, ref, c.options)
+	img := &image{source: s, subject: subject, manifest: manifest}
+	img.Image, err = partial.CompressedToImage(core{img, types.MediaType(mediaType), raw})
 	if err != nil {
-		return nil, pull.Manifest{}, c.fault("reading "+subject.String(), "check that the registry answers, then run it again", err)
+		return nil, s.fault("reading "+subject.String(), "run it again", err)
 	}
-	if got := release.DigestOf(desc.Manifest); got != subject.Digest {
-		return nil, pull.Manifest{}, c.guard.Deny("reading %s: the registry sent %s", subject, got)
-	}
-	manifest, err := pull.Parse(desc.Manifest, string(desc.MediaType))
+	return img, img.readConfig()
+}
+
+// core is an image as go-containerregistry completes it.
+type core struct {
+	*image
+	mediaType types.MediaType
+	raw       []byte
+}
+
+func (c core) MediaType() (types.MediaType, error) { return c.mediaType, nil }
+func (c core) RawManifest() ([]byte, error)        { return c.raw, nil }
+
+func (c core) RawConfigFile() ([]byte, error) {
+	content, err := c.source.blob(c.subject.Repository, c.manifest.Config.Digest, c.manifest.Config.Size)
 	if err != nil {
-		return nil, manifest, c.guard.Deny("reading %s: %w", subject, err)
+		return nil, err
 	}
-	if manifest.Index {
-		return nil, manifest, nil
+	defer content.Close()
+	return io.ReadAll(content)
+}
+
+func (c core) LayerByDigest(h v1.Hash) (partial.CompressedLayer, error) {
+	for _, d := range append([]parts.Descriptor{c.manifest.Config}, c.manifest.Layers...) {
+		if d.Digest.String() == h.String() {
+			return compressed{c.image, d}, nil
+		}
 	}
-	c.guard.Expect(manifest.Config.Digest, manifest.Config.Size)
-	for _, l := range manifest.Layers {
-		c.guard.Expect(l.Digest, l.Size)
-	}
-	inner, err := desc.Image()
-	if err != nil {
-		return nil, manifest, c.fault("reading "+subject.String(), "run it again", err)
-	}
-	img := &image{Image: inner, connection: c, subject: subject, manifest: manifest}
-	return img, manifest, img.readConfig()
+	return nil, fmt.Errorf("image %s has no layer %s", c.subject, h)
+}
+
+// compressed is a layer as it lies in the registry.
+type compressed struct {
+	image      *image
+	descriptor parts.Descriptor
+}
+
+func (l compressed) Digest() (v1.Hash, error) { return v1.NewHash(l.descriptor.Digest.String()) }
+func (l compressed) Size() (int64, error)     { return l.descriptor.Size, nil }
+func (l compressed) MediaType() (types.MediaType, error) {
+	return types.MediaType(l.descriptor.MediaType), nil
+}
+func (l compressed) Compressed() (io.ReadCloser, error) {
+	return l.image.source.blob(l.image.subject.Repository, l.descriptor.Digest, l.descriptor.Size)
 }
 
 // image is what Trivy analyses: an image by digest whose layers are bounded
@@ -83,26 +113,26 @@ func (c connection) fetch(subject release.Subject) (*image, pull.Manifest, error
 // types.Image.
 type image struct {
 	v1.Image
-	connection connection
-	subject    release.Subject
-	manifest   pull.Manifest
-	config     *v1.ConfigFile
+	source   *source
+	subject  release.Subject
+	manifest parts.Manifest
+	config   *v1.ConfigFile
 
 	mu     sync.Mutex
-	opened []*pull.Unpacked
+	opened []*parts.Unpacked
 }
 
 func (i *image) readConfig() error {
 	config, err := i.Image.ConfigFile()
 	if err != nil {
-		return i.connection.fault("reading the configuration of "+i.subject.String(), "run it again", err)
+		return i.source.fault("reading the configuration of "+i.subject.String(), "run it again", err)
 	}
 	if len(config.RootFS.DiffIDs) != len(i.manifest.Layers) {
-		return i.connection.guard.Deny("reading %s: %d layers and %d diff IDs", i.subject, len(i.manifest.Layers), len(config.RootFS.DiffIDs))
+		return i.source.deny("reading %s: %d layers and %d diff IDs", i.subject, len(i.manifest.Layers), len(config.RootFS.DiffIDs))
 	}
 	for _, d := range config.RootFS.DiffIDs {
 		if _, err := release.ParseDigest(d.String()); err != nil {
-			return i.connection.guard.Deny("reading %s: %w", i.subject, err)
+			return i.source.deny("reading %s: %w", i.subject, err)
 		}
 	}
 	i.config = unguessable(config)
@@ -124,7 +154,8 @@ func unguessable(config *v1.ConfigFile) *v1.ConfigFile {
 
 // platform is what the configuration says the image runs on.
 func (i *image) platform() string {
-	return pull.Platform{OS: i.config.OS, Architecture: i.config.Architecture, Variant: i.config.Variant}.String()
+	p := v1.Platform{OS: i.config.OS, Architecture: i.config.Architecture, Variant: i.config.Variant}
+	return p.String()
 }
 
 // Name is what a report calls the image.
@@ -167,7 +198,7 @@ func (i *image) layer(n int) (*layer, error) {
 
 // track remembers a layer's content, to ask later whether it was what the
 // configuration promises.
-func (i *image) track(u *pull.Unpacked) {
+func (i *image) track(u *parts.Unpacked) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.opened = append(i.opened, u)
@@ -179,7 +210,7 @@ func (i *image) contradiction() error {
 	defer i.mu.Unlock()
 	for _, u := range i.opened {
 		if bad := u.Contradiction(); bad != nil {
-			return i.connection.guard.Deny("reading %s: %w", i.subject, bad)
+			return i.source.deny("reading %s: %w", i.subject, bad)
 		}
 	}
 	return nil
@@ -189,7 +220,7 @@ func (i *image) contradiction() error {
 func (i *image) read(diffID string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return slices.ContainsFunc(i.opened, func(u *pull.Unpacked) bool {
+	return slices.ContainsFunc(i.opened, func(u *parts.Unpacked) bool {
 		return u.Verified() && u.DiffID().String() == diffID
 	})
 }
@@ -249,7 +280,7 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := pull.NewUnpacked(inner, l.diff, pull.UnpackLimit(l.size))
+	u := parts.NewUnpacked(inner, l.diff, parts.UnpackLimit(l.size))
 	l.image.track(u)
 	return u, nil
 }

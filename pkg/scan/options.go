@@ -8,7 +8,7 @@ package scan
 
 import (
 	"context"
-	"crypto/tls"
+	"io"
 	"slices"
 	"time"
 
@@ -35,6 +35,26 @@ type DatabaseRef struct {
 // a time.
 type Waiver = findings.Waiver
 
+// Registry reads what a scan needs. Every byte it gives has the digest by which
+// it was asked for; the end of a blob that has not is an error instead of
+// io.EOF.
+type Registry interface {
+	Images
+	// Resolve reads a reference, once.
+	Resolve(ctx context.Context, reference string) (release.Subject, error)
+}
+
+// Images reads images by digest.
+type Images interface {
+	// Manifest gives a subject's manifest or index, which can be read in one way
+	// only, and its media type.
+	Manifest(ctx context.Context, s release.Subject) (mediaType string, raw []byte, err error)
+	// Platform gives the one image of an index for a platform.
+	Platform(ctx context.Context, s release.Subject, platform string) (release.PlatformImage, error)
+	// OpenBlob reads a blob of a known size; progress is told how much has come.
+	OpenBlob(ctx context.Context, repository string, d release.Digest, size int64, progress func(done int64)) (io.ReadCloser, error)
+}
+
 // Options say what to scan and how to judge.
 type Options struct {
 	Subject release.Subject
@@ -51,14 +71,8 @@ type Options struct {
 	Waive      []Waiver
 	// Platforms are those that an index is scanned for; empty is linux/amd64.
 	Platforms []string
-	// Insecure reports whether a registry host is reached by plain HTTP.
-	// Loopback hosts always may be.
-	Insecure func(host string) bool
-	// TLS says how a registry host, and where it sends us, is spoken to with TLS;
-	// nil is with the system's certificates.
-	TLS func(host string) (*tls.Config, error)
-	// Keychain gives the credentials for a registry host, empty for none.
-	Keychain func(ctx context.Context, host string) (user, secret string, err error)
+	// Registry reads images and databases.
+	Registry Registry
 	// Offline uses the database at hand and asks no registry for a newer one.
 	Offline bool
 	Now     func() time.Time
@@ -68,6 +82,9 @@ type Options struct {
 func (o Options) complete() (Options, error) {
 	if o.CacheDir == "" {
 		return o, release.Misuse("give the directory that caches are kept in", "scanning: no cache directory")
+	}
+	if o.Registry == nil && !o.Offline {
+		return o, release.Misuse("give what reads from registries", "scanning: no registry")
 	}
 	if o.Database.Repository == "" {
 		o.Database.Repository = DefaultDatabase
@@ -83,15 +100,6 @@ func (o Options) complete() (Options, error) {
 	}
 	if len(o.Platforms) == 0 {
 		o.Platforms = []string{"linux/amd64"}
-	}
-	if o.Insecure == nil {
-		o.Insecure = func(string) bool { return false }
-	}
-	if o.TLS == nil {
-		o.TLS = func(string) (*tls.Config, error) { return nil, nil }
-	}
-	if o.Keychain == nil {
-		o.Keychain = func(context.Context, string) (string, string, error) { return "", "", nil }
 	}
 	if o.Now == nil {
 		o.Now = time.Now

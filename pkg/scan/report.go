@@ -111,17 +111,17 @@ func severity(s string) string {
 // never leaves Trivy's analysis.
 func (r *report) secrets(i *image, cache *layers, ref artifact.Reference) error {
 	for n, id := range ref.BlobIDs {
-		blob, err := cache.GetBlob(i.connection.ctx, id)
+		blob, err := cache.GetBlob(i.source.ctx, id)
 		if err != nil {
-			return i.connection.fault("scanning "+i.subject.String(), "run it again", fmt.Errorf("the analysis of layer %s is gone: %w", ref.ImageMetadata.DiffIDs[n], err))
+			return i.source.fault("scanning "+i.subject.String(), "run it again", fmt.Errorf("the analysis of layer %s is gone: %w", ref.ImageMetadata.DiffIDs[n], err))
 		}
 		for _, s := range blob.Secrets {
 			r.secret(s, strings.TrimPrefix(s.FilePath, "/"), i.manifest.Layers[n].Digest.String())
 		}
 	}
-	config, err := cache.GetArtifact(i.connection.ctx, ref.ID)
+	config, err := cache.GetArtifact(i.source.ctx, ref.ID)
 	if err != nil {
-		return i.connection.fault("scanning "+i.subject.String(), "run it again", fmt.Errorf("the analysis of the configuration is gone: %w", err))
+		return i.source.fault("scanning "+i.subject.String(), "run it again", fmt.Errorf("the analysis of the configuration is gone: %w", err))
 	}
 	if config.Secret != nil {
 		r.secret(*config.Secret, "(image configuration)", "")
@@ -202,7 +202,7 @@ func bom(i *image, result types.Report) (*cdx.BOM, error) {
 		listed.Results[n].Vulnerabilities = nil
 	}
 	marshaler := cyclonedx.NewMarshaler(scannerVersion())
-	document, err := marshaler.MarshalReport(i.connection.ctx, listed)
+	document, err := marshaler.MarshalReport(i.source.ctx, listed)
 	if err != nil {
 		return nil, fmt.Errorf("making the SBOM: %w", err)
 	}

@@ -24,6 +24,7 @@ import (
 
 	"github.com/promote-dev/promote/data/osv"
 	"github.com/promote-dev/promote/internal/advisories"
+	client "github.com/promote-dev/promote/pkg/registry"
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/scan"
 )
@@ -285,8 +286,12 @@ const secret = "-----BEGIN RSA PRIVATE KEY-----\n" +
 var aYear = time.Now().Add(365 * 24 * time.Hour)
 
 func options(t *testing.T, database string, s release.Subject) scan.Options {
+	c, err := client.New(client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return scan.Options{
-		Subject: s, CacheDir: t.TempDir(), Database: scan.DatabaseRef{Repository: database, MaxAge: 24 * time.Hour},
+		Registry: c, Subject: s, CacheDir: t.TempDir(), Database: scan.DatabaseRef{Repository: database, MaxAge: 24 * time.Hour},
 		Waive: []scan.Waiver{{Distribution: "debian 12", Statement: "the demo's database has no Debian advisories", Expires: aYear}},
 	}
 }

@@ -1,4 +1,4 @@
-package pull
+package parts
 
 import (
 	"crypto/sha256"
