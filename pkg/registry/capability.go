@@ -110,6 +110,17 @@ func (s *remote) validates() (yes, known bool) {
 	return known && c.Validates, known
 }
 
+// disproved forgets that a registry validates: it took a manifest without all
+// its blobs.
+func (s *remote) disproved(ctx context.Context) {
+	if s.c.capabilities == nil {
+		return
+	}
+	if err := s.c.capabilities.put(s.repo.endpoint(), false); err != nil {
+		event.Warnf(ctx, "what registry %s does is not remembered: %v", s.repo.host, err)
+	}
+}
+
 // probe asks a registry that nobody asked yet, with a manifest whose blobs do
 // not exist: one that refuses it, naming both blobs, is trusted to do the same
 // with real ones. One that takes it keeps no such promise, and is asked to

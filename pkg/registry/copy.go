@@ -154,6 +154,12 @@ func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) err
 	if err != nil {
 		return err
 	}
+	// Whatever is refused for its evidence is refused before the first write.
+	if t.evidence != nil {
+		if err := t.evidence.wait(ctx); err != nil {
+			return err
+		}
+	}
 	if !present {
 		if err := t.probe(ctx, tree); err != nil {
 			return err

@@ -54,7 +54,7 @@ type about struct {
 // is something that refuses the copy.
 func (t *transfer) gather(ctx context.Context, d release.Digest) (context.Context, *evidence) {
 	copying, refuse := context.WithCancelCause(ctx)
-	bounded, cancel := context.WithTimeoutCause(ctx, 4*t.client.limits.Listing, errSlow)
+	bounded, cancel := context.WithTimeoutCause(ctx, t.client.limits.Listing, errSlow)
 	g, gctx := errgroup.WithContext(bounded)
 	e := &evidence{t: t, root: d, ctx: gctx, refuse: refuse, cancel: cancel, group: g, slots: make(chan struct{}, max(1, t.client.limits.Width/2)),
 		about: map[release.Digest]*about{},

@@ -31,7 +31,7 @@ func wrap(ctx context.Context, op, subject string, err error) error {
 		f.Hint = inner.Hint
 	}
 	if f.Kind == release.KindInternal && local(err) {
-		f.Kind, f.Hint = release.KindUnavailable, "look at the disk: space, permissions"
+		f.Kind, f.Hint = release.KindUnavailable, diskHint
 	}
 	switch cause := ctx.Err(); {
 	case errors.Is(cause, context.Canceled):
@@ -41,6 +41,8 @@ func wrap(ctx context.Context, op, subject string, err error) error {
 	}
 	return f
 }
+
+const diskHint = "look at the disk: space, permissions"
 
 // local reports whether this machine's file system failed.
 func local(err error) bool {

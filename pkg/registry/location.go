@@ -237,7 +237,7 @@ func missing(err error, l location) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return release.Misuse("check the path", "%s does not exist", l)
 	}
-	return release.Unavailable("", "%s: %w", l, err)
+	return release.Unavailable(diskHint, "%s: %w", l, err)
 }
 
 // openDestination opens where a copy goes; finish ends it, keeping what was
@@ -261,12 +261,12 @@ func (c *Client) openDestination(l location, src store, dryRun bool) (dst store,
 	}
 	if !dryRun {
 		if err := os.MkdirAll(l.path, 0o755); err != nil {
-			return nil, nil, release.Unavailable("", "%w", err)
+			return nil, nil, release.Unavailable(diskHint, "%w", err)
 		}
 	}
 	root, err := os.OpenRoot(l.path)
 	if err != nil {
-		return nil, nil, release.Unavailable("", "%w", err)
+		return nil, nil, release.Unavailable(diskHint, "%w", err)
 	}
 	return &layout{label: l.String(), files: directory{root}, limits: c.limits}, func(bool) error { return root.Close() }, nil
 }
@@ -276,7 +276,7 @@ func (c *Client) openDestination(l location, src store, dryRun bool) (dst store,
 func (c *Client) createArchive(l location) (store, func(ok bool) error, error) {
 	f, err := os.CreateTemp(filepath.Dir(l.path), filepath.Base(l.path)+".partial-*")
 	if err != nil {
-		return nil, nil, release.Unavailable("", "%w", err)
+		return nil, nil, release.Unavailable(diskHint, "%w", err)
 	}
 	a := newArchive(f)
 	finish := func(ok bool) error {

@@ -104,7 +104,13 @@ func (t *transfer) accepted(ctx context.Context, m manifest, ref string) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return readBack(gctx, t.dst, ref, m.digest) })
 	if !sample.foreign() {
-		g.Go(func() error { return held(gctx, t.dst, sample) })
+		g.Go(func() error {
+			err := held(gctx, t.dst, sample)
+			if dst, ok := t.dst.(*remote); ok && release.KindOf(err) == release.KindUnavailable {
+				dst.disproved(ctx)
+			}
+			return err
+		})
 	}
 	return g.Wait()
 }

@@ -48,10 +48,10 @@ func (c *Client) follow(ctx context.Context, r *request, authorization string, w
 			return nil, release.Denied("a registry has no reason to send a write elsewhere", "registry %s redirects %s %s", r.repo.host, r.method, u.Path)
 		}
 		if hop == mostHops {
-			return nil, release.Unavailable("", "registry %s: more than %d redirects", r.repo.host, mostHops)
+			return nil, release.Unavailable("look at what the registry, or a proxy before it, answers", "registry %s: more than %d redirects", r.repo.host, mostHops)
 		}
 		if u, err = u.Parse(location); err != nil {
-			return nil, release.Unavailable("", "registry %s redirects to a malformed address", r.repo.host)
+			return nil, release.Unavailable("look at what the registry, or a proxy before it, answers", "registry %s redirects to a malformed address", r.repo.host)
 		}
 	}
 }

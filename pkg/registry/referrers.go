@@ -128,7 +128,7 @@ func (s *remote) nextPage(current *url.URL, h http.Header) (*url.URL, error) {
 			}
 			next, err := current.Parse(target)
 			if err != nil || next.Host != current.Host || next.Scheme != current.Scheme {
-				return nil, release.Denied("", "%s: the next page of a list is somewhere else: %q", s.name(), printable(target, 200))
+				return nil, release.Denied("the registry, or something between, sends us elsewhere: find out why before going on", "%s: the next page of a list is somewhere else: %q", s.name(), printable(target, 200))
 			}
 			return next, nil
 		}

@@ -45,6 +45,9 @@ type store interface {
 // the descriptor says.
 func child(ctx context.Context, s store, d descriptor) (manifest, error) {
 	m, err := s.manifest(ctx, d.Digest.String())
+	if isNotFound(err) { // an index named it: this is no plain absence
+		return manifest{}, release.Unavailable("the source is incomplete: push the image there again", "%s does not hold manifest %s, which an index there names", s.name(), d.Digest)
+	}
 	if err != nil {
 		return manifest{}, err
 	}
@@ -65,10 +68,12 @@ func writeAndRead(ctx context.Context, s store, ref string, m manifest) error {
 
 func readBack(ctx context.Context, s store, ref string, want release.Digest) error {
 	got, err := s.digest(ctx, ref)
-	if isNotFound(err) {
+	switch {
+	case isNotFound(err):
 		return release.Unavailable(lostHint, "%s took %s and does not have it", s.name(), ref)
-	}
-	if err != nil {
+	case release.KindOf(err) == release.KindDenied: // what we wrote is true; it is not kept
+		return release.Unavailable(lostHint, "%s took %s and serves something else: %w", s.name(), ref, err)
+	case err != nil:
 		return err
 	}
 	if got != want {

@@ -136,7 +136,7 @@ func (u *upload) location(current *url.URL, h http.Header) (*url.URL, error) {
 	}
 	next, err := current.Parse(value)
 	if err != nil {
-		return nil, release.Unavailable("", "registry %s names a malformed address for an upload", u.to.repo.host)
+		return nil, release.Unavailable("look at what the registry, or a proxy before it, answers", "registry %s names a malformed address for an upload", u.to.repo.host)
 	}
 	return next, nil
 }
@@ -176,7 +176,7 @@ func (u *upload) begin(ctx context.Context) (mounted bool, err error) {
 		return err == nil, err
 	}
 	if a.header.Get("Location") == "" {
-		return false, release.Unavailable("", "registry %s opens an upload without saying where", s.repo.host)
+		return false, release.Unavailable("look at what the registry, or a proxy before it, answers", "registry %s opens an upload without saying where", s.repo.host)
 	}
 	u.session, err = u.location(r.url, a.header)
 	u.offset, u.resumed = 0, false

@@ -24,6 +24,8 @@ type Backend struct {
 	Mounts bool
 	// Validates: it refuses a manifest whose blobs it lacks, and names them.
 	Validates bool
+
+	nth int // of Hostile
 }
 
 // FastLimits waits for moments only between attempts, so that tests of failures

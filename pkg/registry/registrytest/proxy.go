@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -23,9 +24,10 @@ type Proxy struct {
 	server  *httptest.Server
 	ctx     context.Context // of the test
 
-	mu    sync.Mutex
-	rules []*rule
-	log   []Request
+	mu     sync.Mutex
+	rules  []*rule
+	log    []Request
+	active int // requests being answered
 }
 
 // Request is one request that a Proxy saw.
@@ -119,12 +121,14 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	defer context.AfterFunc(p.ctx, cancel)()
 	r = r.WithContext(ctx)
+	p.begin()
 	seen := &recorder{ResponseWriter: w, status: http.StatusOK}
 	body := &counter{ReadCloser: r.Body}
 	r.Body = body
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		p.active--
 		p.log = append(p.log, Request{r.Method, r.URL.RequestURI(), r.Header.Get("Authorization"), seen.status, seen.sent, body.n})
 	}()
 	if do := p.match(r); do != nil {
@@ -132,6 +136,28 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.backend.ServeHTTP(seen, r)
+}
+
+func (p *Proxy) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.active++
+}
+
+// Settle waits until no request is being answered any more: a client that has
+// given up leaves some behind.
+func (p *Proxy) Settle(t testing.TB) {
+	t.Helper()
+	for range 1000 {
+		p.mu.Lock()
+		active := p.active
+		p.mu.Unlock()
+		if active == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Error("requests are still being answered")
 }
 
 type counter struct {
@@ -163,6 +189,9 @@ func (r *recorder) Write(b []byte) (int, error) {
 }
 
 func (r *recorder) Flush() { r.ResponseWriter.(http.Flusher).Flush() }
+
+// Unwrap lets an action take the connection over.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 // Ask asks the backend itself, past all rules, and gives status and body.
 func (p *Proxy) Ask(method, path string) (int, []byte) {
