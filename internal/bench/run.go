@@ -59,6 +59,9 @@ type sample struct {
 type Suite struct {
 	World *World
 	Tools func(c Case) ([]*Tool, error)
+	// Found is told all results so far, after each case and delay: a run that is
+	// stopped has not been for nothing. Nil is nobody.
+	Found func([]Result) error
 	Options
 	copies int
 }
@@ -87,6 +90,12 @@ func (s *Suite) Run(ctx context.Context) ([]Result, error) {
 				return nil, fmt.Errorf("%s, %s, %s, %d ms: %w", c.ID, c.Work, c.Spec, delay, err)
 			}
 			results = append(results, found...)
+			if s.Found == nil {
+				continue
+			}
+			if err := s.Found(results); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return results, nil

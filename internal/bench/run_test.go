@@ -51,9 +51,17 @@ func sameImage(t *testing.T, s Spec) *Image {
 func TestSuiteMeasures(t *testing.T) {
 	image := sameImage(t, Spec{4, 4 * kib})
 	s := suite(t, "B1", func(w *World, repository string) error { return w.Destination.Put(repository, tag, image) })
+	told := 0
+	s.Found = func(list []Result) error {
+		told = len(list)
+		return nil
+	}
 	found, err := s.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if told != len(found) {
+		t.Errorf("told of %d results, found %d", told, len(found))
 	}
 	if len(found) != 1 {
 		t.Fatalf("%d results, want one", len(found))

@@ -47,11 +47,10 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	report := bench.NewReport(s.Options, s.storage, results)
 	if s.out == "" {
-		return report.Markdown(os.Stdout)
+		return bench.NewReport(s.Options, s.storage, results).Markdown(os.Stdout)
 	}
-	return report.Write(s.out)
+	return nil
 }
 
 func parse(args []string) (settings, error) {
@@ -130,6 +129,9 @@ func measure(ctx context.Context, s settings) (results []bench.Result, err error
 	}
 	defer func() { err = errors.Join(err, tools.Close()) }()
 	suite := &bench.Suite{World: world, Tools: tools.For, Options: s.Options}
+	if s.out != "" {
+		suite.Found = func(found []bench.Result) error { return bench.NewReport(s.Options, s.storage, found).Write(s.out) }
+	}
 	return suite.Run(ctx)
 }
 
