@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"path/filepath"
+
 	"github.com/promote-dev/promote/pkg/config"
 	"github.com/promote-dev/promote/pkg/registry"
 )
@@ -9,7 +11,11 @@ import (
 // certificates and proxies are found where they keep them, and promote.yaml
 // says the rest. hosts may be nil.
 func openRegistry(hosts map[string]registry.Host) (*registry.Client, error) {
-	return registry.New(registry.Options{Hosts: hosts})
+	o := registry.Options{Hosts: hosts}
+	if dir, err := cacheDir("registry"); err == nil {
+		o.Capabilities = registry.RememberCapabilities(filepath.Join(dir, "capabilities.json"))
+	}
+	return registry.New(o)
 }
 
 // registryHosts are the settings of promote.yaml in the client's form. They
