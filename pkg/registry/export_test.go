@@ -32,3 +32,14 @@ func (c *Client) Patience(l Limits) { c.patience = l.withDefaults() }
 
 // MirrorRest changes for how long a mirror that failed is left alone.
 func (c *Client) MirrorRest(d time.Duration) { c.mirrorRest = d }
+
+// ExpireTokens lets every token run out.
+func (c *Client) ExpireTokens() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sessions {
+		for _, t := range s.tokens {
+			t.expires = time.Now().Add(-time.Second)
+		}
+	}
+}

@@ -94,9 +94,9 @@ func (s *secured) forget() (shown []string) {
 	return shown
 }
 
-func (a *authority) serve(auth tls.ClientAuthType) *secured {
+func (a *authority) serve(auth tls.ClientAuthType, names ...string) *secured {
 	a.t.Helper()
-	_, _, certPEM, keyPEM := a.make(&x509.Certificate{DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
+	_, _, certPEM, keyPEM := a.make(&x509.Certificate{DNSNames: append(names, "localhost"), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}})
 	pair, err := tls.X509KeyPair([]byte(certPEM), []byte(keyPEM))
 	if err != nil {
 		a.t.Fatal(err)

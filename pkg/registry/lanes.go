@@ -176,7 +176,11 @@ func proxyAnswer(_ context.Context, proxy *url.URL, connect *http.Request, answe
 	if answer.StatusCode == http.StatusProxyAuthRequired {
 		hint = "the proxy wants other credentials: repair $HTTPS_PROXY"
 	}
-	return release.Unavailable(hint, "proxy %s answers %d to CONNECT %s", proxy.Host, answer.StatusCode, connect.URL.Host)
+	err := release.Unavailable(hint, "proxy %s answers %d to CONNECT %s", proxy.Host, answer.StatusCode, connect.Host)
+	if answer.StatusCode >= http.StatusInternalServerError {
+		return &transient{err: err}
+	}
+	return err
 }
 
 // reach says how far inside an address is. A registry may send us as far inside

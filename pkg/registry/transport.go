@@ -134,7 +134,7 @@ func (c *Client) open(caller, ctx context.Context, r *request) (*http.Response, 
 	resp, err := c.authorized(attempt, r, w)
 	w.stop()
 	if err != nil {
-		err = c.classify(caller, attempt, r.repo.host, err)
+		err = c.classify(caller, attempt, r.repo.host, c.session(r.repo.endpoint()).conceal(err))
 		cancel(nil)
 		return nil, err
 	}
@@ -143,12 +143,12 @@ func (c *Client) open(caller, ctx context.Context, r *request) (*http.Response, 
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	return nil, retryable(readStatus(r, resp), resp.Header)
+	return nil, retryable(readStatus(r, resp, c.session(r.repo.endpoint()).hide), resp.Header)
 }
 
 // readStatus reads the registry's explanation of a status, within bounds.
-func readStatus(r *request, resp *http.Response) *statusError {
-	e := &statusError{method: r.method, url: r.url.Host + r.url.Path, status: resp.StatusCode}
+func readStatus(r *request, resp *http.Response, hide func(string) string) *statusError {
+	e := &statusError{method: r.method, url: hide(r.url.Host + r.url.Path), status: resp.StatusCode}
 	raw, _ := io.ReadAll(io.LimitReader(resp.Body, 256*kib))
 	var body struct {
 		Errors []struct {
@@ -163,7 +163,7 @@ func readStatus(r *request, resp *http.Response) *statusError {
 			words = append(words, said.Code+" "+said.Message)
 			e.errors = append(e.errors, apiError{said.Code, said.Message, string(said.Detail)})
 		}
-		e.message = printable(strings.Join(words, "; "), 300)
+		e.message = printable(hide(strings.Join(words, "; ")), 300)
 	}
 	return e
 }
