@@ -102,7 +102,7 @@ func openLedger(ctx context.Context, c *config.Config, k *keyring) (*ledger.Ledg
 	}
 	dir := c.Abs(c.Ledger.File.Path)
 	return ledger.Open(ctx, ledger.Options{
-		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifyEnvelope,
+		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifyUnpinned, VerifyBy: verifyBy,
 		Sign: func(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
 			if err := keepOutOfGit(dir); err != nil {
 				return nil, err
@@ -160,7 +160,8 @@ type keyring struct {
 	config   *config.Config
 	trust    release.Trust
 	verifier *sign.Verifier
-	missing  error // why nothing can be verified; nil if it can
+	unpinned ledger.Check // for records of a ledger that pins no trust
+	missing  error        // why nothing can be verified; nil if it can
 
 	mu  sync.Mutex
 	key *sign.Key
@@ -176,6 +177,9 @@ func (k *keyring) openTrust(ctx context.Context) (err error) {
 		}
 	}
 	if k.trust, err = k.config.Trust(public); err != nil {
+		return err
+	}
+	if k.unpinned, err = verifyBy(timeless(k.trust)); err != nil {
 		return err
 	}
 	k.verifier, err = sign.NewVerifier(k.trust)
@@ -228,13 +232,6 @@ func (k *keyring) Verify(ctx context.Context, s release.Subject, list []release.
 		return nil
 	}
 	return k.verifier.Verify(ctx, s, list)
-}
-
-func (k *keyring) verifyEnvelope(envelope []byte, payloadType string) ([]byte, release.Signer, error) {
-	if k.missing != nil {
-		return nil, release.Signer{}, k.missing
-	}
-	return k.verifier.VerifyEnvelope(envelope, payloadType)
 }
 
 // trustedLedger is a ledger that cannot be read, not even an empty one, without

@@ -56,40 +56,57 @@ func (l *Ledger) signCheckpoint(ctx context.Context, t *replay) (release.Checkpo
 	if err != nil {
 		return release.Checkpoint{}, nil, err
 	}
-	c, signer, err := l.openCheckpoint(envelope)
+	c, err := l.openCheckpoint(envelope)
 	if err != nil {
 		return release.Checkpoint{}, nil, signerFault(err)
 	}
-	if err := mayCheckpoint(signer, t.entries[c.TreeSize-1]); err != nil {
+	if err := t.believe(c); err != nil {
 		return release.Checkpoint{}, nil, signerFault(err)
 	}
 	return c, envelope, nil
 }
 
-// openCheckpoint verifies a checkpoint's envelope and reads its body. Whether
-// the signer may sign it depends on the records; see mayCheckpoint.
-func (l *Ledger) openCheckpoint(envelope []byte) (release.Checkpoint, release.Signer, error) {
+// openCheckpoint reads a checkpoint. Whose signature it bears, and whether it
+// counts, depends on the records: see believe.
+func (l *Ledger) openCheckpoint(envelope []byte) (release.Checkpoint, error) {
 	if len(envelope) > maxCheckpoint {
-		return release.Checkpoint{}, release.Signer{}, fmt.Errorf("reading checkpoint: %d bytes, at most %d", len(envelope), maxCheckpoint)
+		return release.Checkpoint{}, fmt.Errorf("reading checkpoint: %d bytes, at most %d", len(envelope), maxCheckpoint)
 	}
 	text, err := openEnvelope(envelope, PayloadTypeCheckpoint)
 	if err != nil {
-		return release.Checkpoint{}, release.Signer{}, err
-	}
-	payload, signer, err := l.o.Verify(envelope, PayloadTypeCheckpoint)
-	if err != nil {
-		return release.Checkpoint{}, release.Signer{}, fmt.Errorf("verifying checkpoint: %w", err)
-	}
-	if !bytes.Equal(payload, text) {
-		return release.Checkpoint{}, release.Signer{}, errors.New("verifying checkpoint: another payload was signed")
+		return release.Checkpoint{}, err
 	}
 	c, err := ParseCheckpoint(string(text))
 	if err != nil {
-		return release.Checkpoint{}, release.Signer{}, err
+		return release.Checkpoint{}, err
 	}
 	if c.Origin != l.o.Origin {
-		return release.Checkpoint{}, release.Signer{}, fmt.Errorf("reading checkpoint: it is of the log %q, this one is %q", c.Origin, l.o.Origin)
+		return release.Checkpoint{}, fmt.Errorf("reading checkpoint: it is of the log %q, this one is %q", c.Origin, l.o.Origin)
 	}
 	c.Envelope = bytes.Clone(envelope)
-	return c, signer, nil
+	return c, nil
+}
+
+// believe verifies the signature of a checkpoint over records that were read.
+// It is judged by whoever judged the last one: an owner who leaves signs the
+// record that says so, and the checkpoint over it.
+func (t *replay) believe(c release.Checkpoint) error {
+	var err error
+	for _, j := range t.judgesOf(c.TreeSize - 1) {
+		if err = t.believeBy(j, c); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (t *replay) believeBy(j *judge, c release.Checkpoint) error {
+	payload, signer, err := j.verify(c.Envelope, PayloadTypeCheckpoint)
+	if err != nil {
+		return fmt.Errorf("verifying checkpoint: %w", err)
+	}
+	if string(payload) != c.Text {
+		return errors.New("verifying checkpoint: another payload was signed")
+	}
+	return mayCheckpoint(signer, t.entries[c.TreeSize-1])
 }

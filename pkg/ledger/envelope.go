@@ -83,14 +83,14 @@ func decodeRecord(payload []byte) (release.Record, error) {
 }
 
 // readAnew checks a record's form and signature, whatever is remembered.
-func (l *Ledger) readAnew(line []byte, _ release.Digest) (release.Record, release.Signer, error) {
+func (l *Ledger) readAnew(line []byte, _ release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
 	r, payload, err := openRecord(line)
 	if err != nil {
 		return release.Record{}, release.Signer{}, err
 	}
-	signed, signer, err := l.o.Verify(line, PayloadTypeRecord)
+	signed, signer, err := by(r).verify(line, PayloadTypeRecord)
 	if err != nil {
-		return release.Record{}, release.Signer{}, fmt.Errorf("verifying record: %w", err)
+		return r, release.Signer{}, fmt.Errorf("verifying record: %w", err)
 	}
 	if !bytes.Equal(signed, payload) {
 		return release.Record{}, release.Signer{}, errors.New("verifying record: another payload was signed")
@@ -100,32 +100,36 @@ func (l *Ledger) readAnew(line []byte, _ release.Digest) (release.Record, releas
 
 // readOnce is readAnew for lines that were not found good before. The leaf
 // hash stands for every byte of the line, so form and signature need not be
-// looked at again; order and roles always are.
-func (l *Ledger) readOnce(line []byte, leaf release.Digest) (release.Record, release.Signer, error) {
-	signer, known := l.seen.get(leaf)
-	if !known {
-		r, signer, err := l.readAnew(line, leaf)
-		if err == nil {
-			l.seen.add(leaf, signer)
+// looked at again under the same trust; order and roles always are.
+func (l *Ledger) readOnce(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
+	if l.seen.has(leaf) {
+		payload, err := payloadOf(line, PayloadTypeRecord)
+		if err != nil {
+			return release.Record{}, release.Signer{}, err
 		}
-		return r, signer, err
+		r, err := decodeRecord(payload)
+		if err != nil {
+			return r, release.Signer{}, err
+		}
+		if signer, known := l.seen.get(leaf, by(r).trust); known {
+			return r, signer, nil
+		}
 	}
-	payload, err := payloadOf(line, PayloadTypeRecord)
-	if err != nil {
-		return release.Record{}, release.Signer{}, err
+	r, signer, err := l.readAnew(line, leaf, by)
+	if err == nil {
+		l.seen.add(leaf, by(r).trust, signer)
 	}
-	r, err := decodeRecord(payload)
 	return r, signer, err
 }
 
 // readKnown is readOnce for a log of which a prefix was decoded before.
 func (l *Ledger) readKnown(known release.History) reader {
 	n := 0
-	return func(line []byte, leaf release.Digest) (release.Record, release.Signer, error) {
+	return func(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
 		if n < len(known) && known[n].Digest == leaf {
 			n++
 			return known[n-1].Record, known[n-1].Signer, nil
 		}
-		return l.readOnce(line, leaf)
+		return l.readOnce(line, leaf, by)
 	}
 }

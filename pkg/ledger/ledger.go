@@ -29,10 +29,12 @@ type Options struct {
 	Origin string
 	// Sign puts a payload into a DSSE envelope (JSON). Nil: read-only.
 	Sign func(ctx context.Context, payloadType string, payload []byte) ([]byte, error)
-	// Verify checks an envelope's signature against the trust policy and gives
-	// the payload and who signed. A signature that nobody trusted made is an
-	// error of KindDenied; "could not decide" is KindUnavailable.
-	Verify func(envelope []byte, payloadType string) ([]byte, release.Signer, error)
+	// Verify checks signatures against the project's trust policy: those of
+	// records that no trust is pinned for.
+	Verify Check
+	// VerifyBy makes what checks signatures against a policy that the log pins.
+	// A policy that means nothing is an error. Nil: such a log is not read.
+	VerifyBy func(release.Trust) (Check, error)
 	// Now is the clock that stamps records; nil is time.Now.
 	Now func() time.Time
 	// Trust is the digest of the trust policy behind Verify, and Cache a
@@ -54,6 +56,11 @@ type Ledger struct {
 	mu    sync.Mutex
 	tip   *replay         // the log as last verified or written here; nil is unknown
 	known release.History // what was last decoded; only saves decoding it again
+
+	policies struct {
+		sync.Mutex
+		known map[release.Digest]*policy
+	}
 }
 
 // Open checks the options. It reads and creates nothing: a log that does not
@@ -73,6 +80,7 @@ func Open(_ context.Context, o Options) (*Ledger, error) {
 		o.Now = time.Now
 	}
 	l := &Ledger{o: o, store: o.Store, seen: openSignatures(o.Cache, o.Origin, o.Trust)}
+	l.policies.known = map[release.Digest]*policy{}
 	if l.store == nil {
 		l.store = &fileStore{dir: o.Dir}
 	}
@@ -151,6 +159,9 @@ func (l *Ledger) append(ctx context.Context, r release.Record, size int64) (rele
 	}
 	r.SchemaVersion, r.Sequence, r.Previous = schemaVersion, size, t.last()
 	r.Time = l.o.Now().UTC().Truncate(time.Millisecond)
+	if err := l.usable(r); err != nil {
+		return release.Entry{}, err
+	}
 	return l.extend(ctx, t, r)
 }
 

@@ -79,7 +79,7 @@ func (l *Ledger) Prove(ctx context.Context, sequence int64) (Proof, error) {
 // does not contain it, being empty, old, forked or edited, is KindIntegrity;
 // so is a checkpoint that nobody trusted signed.
 func (l *Ledger) Contains(ctx context.Context, envelope []byte) error {
-	c, signer, err := l.openCheckpoint(envelope)
+	c, err := l.openCheckpoint(envelope)
 	if err != nil {
 		return l.broken(err, "the checkpoint that the ledger %s must contain is not valid", l.store)
 	}
@@ -101,7 +101,7 @@ func (l *Ledger) Contains(ctx context.Context, envelope []byte) error {
 		return l.broken(nil, "the first %d records of the ledger %s hash to %s; a checkpoint seen before says %s: one of the two was rewritten",
 			c.TreeSize, l.store, root, c.RootHash)
 	}
-	if err := mayCheckpoint(signer, t.entries[c.TreeSize-1]); err != nil {
+	if err := t.believe(c); err != nil {
 		return l.broken(err, "the checkpoint that the ledger %s must contain does not count", l.store)
 	}
 	return nil
@@ -118,11 +118,11 @@ func (l *Ledger) VerifyAll(ctx context.Context) (c release.Checkpoint, err error
 	}
 	total := int64(bytes.Count(state.Log, []byte{'\n'}))
 	var done int64
-	t, err := l.replay(ctx, state, func(line []byte, leaf release.Digest) (release.Record, release.Signer, error) {
+	t, err := l.replay(ctx, state, func(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
 		if done++; done%256 == 0 {
 			step.Count("records", done, total)
 		}
-		return l.readAnew(line, leaf)
+		return l.readAnew(line, leaf, by)
 	})
 	if err != nil {
 		return release.Checkpoint{}, err

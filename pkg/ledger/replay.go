@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 
@@ -13,7 +14,13 @@ import (
 
 // replay is a log as it was verified, record by record.
 type replay struct {
+	l          *Ledger
+	log        []byte // as read
 	entries    release.History
+	pin        release.Pin
+	pinned     *release.Trust // what policy was made of
+	policy     *policy        // nil until a record is judged by a pinned trust
+	older      *policy        // judges what no trust is pinned for; nil is the project's
 	tree       tree
 	frozen     map[string]release.Signer // who froze each frozen environment
 	keep       int64                     // bytes of the log that entries stand for
@@ -46,8 +53,8 @@ func (t *replay) clone() *replay {
 }
 
 // reader gives the record and signer of a verified line, whose leaf hash the
-// caller computed.
-type reader func(line []byte, leaf release.Digest) (release.Record, release.Signer, error)
+// caller computed; by says who judges the signature.
+type reader func(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error)
 
 // accept verifies a record's line as the log's next and appends it.
 func (t *replay) accept(line []byte, read reader) (release.Entry, error) {
@@ -56,14 +63,8 @@ func (t *replay) accept(line []byte, read reader) (release.Entry, error) {
 	}
 	leaf := tlog.RecordHash(line)
 	digest := digestOf(leaf)
-	r, signer, err := read(line, digest)
+	r, signer, err := t.read(line, digest, read)
 	if err != nil {
-		return release.Entry{}, err
-	}
-	if err := t.follows(r); err != nil {
-		return release.Entry{}, err
-	}
-	if err := mayRecord(r, signer, t.frozen); err != nil {
 		return release.Entry{}, err
 	}
 	if err := t.tree.add(t.size(), leaf); err != nil {
@@ -72,11 +73,51 @@ func (t *replay) accept(line []byte, read reader) (release.Entry, error) {
 	t.freeze(r, signer)
 	entry := release.Entry{Record: r, Digest: digest, Signer: signer}
 	t.entries = append(t.entries, entry)
+	t.pin = t.pin.Next(entry)
 	t.keep += int64(len(line)) + 1
 	return entry, nil
 }
 
-// follows reports why the record cannot be the next one.
+// read verifies a record's line as the log's next: by the trust in force, else
+// as the confirmation of a change, else by the first trust that is pinned.
+func (t *replay) read(line []byte, leaf release.Digest, read reader) (release.Record, release.Signer, error) {
+	may := func(r release.Record, s release.Signer) error { return mayRecord(r, s, t.frozen) }
+	r, signer, err := t.readBy(t.judge, may, line, leaf, read)
+	if refused(err) && t.confirms(r) {
+		return t.readBy(t.newcomer, mayConfirm, line, leaf, read)
+	}
+	if refused(err) && t.adoptOlder() {
+		return t.readBy(t.judge, may, line, leaf, read)
+	}
+	return r, signer, err
+}
+
+func (t *replay) readBy(
+	by func(release.Record) *judge, may func(release.Record, release.Signer) error, line []byte, leaf release.Digest, read reader,
+) (release.Record, release.Signer, error) {
+	r, signer, err := read(line, leaf, by)
+	if err != nil {
+		return r, signer, err
+	}
+	if err := t.follows(r); err != nil {
+		return r, signer, err
+	}
+	if err := mayPin(r); err != nil {
+		return r, signer, err
+	}
+	return r, signer, may(r, signer)
+}
+
+// refused tells a no from an answer that could not be had.
+func refused(err error) bool {
+	switch release.KindOf(err) {
+	case release.KindUnavailable, release.KindInterrupted:
+		return false
+	}
+	return err != nil
+}
+
+// follows reports why// follows reports why the record cannot be the next one.
 func (t *replay) follows(r release.Record) error {
 	if r.Sequence != t.size() {
 		return fmt.Errorf("it says it is record %d", r.Sequence)
@@ -108,11 +149,10 @@ func (t *replay) freeze(r release.Record, s release.Signer) {
 
 // replay verifies what a store holds.
 func (l *Ledger) replay(ctx context.Context, state State, read reader) (*replay, error) {
-	t := &replay{found: int64(len(state.Log))}
-	var signer release.Signer
+	t := &replay{l: l, log: state.Log, found: int64(len(state.Log))}
 	if len(state.Checkpoint) > 0 {
 		var err error
-		if t.checkpoint, signer, err = l.openCheckpoint(state.Checkpoint); err != nil {
+		if t.checkpoint, err = l.openCheckpoint(state.Checkpoint); err != nil {
 			return nil, l.broken(err, "the checkpoint of the ledger %s is not valid", l.store)
 		}
 	}
@@ -129,12 +169,16 @@ func (l *Ledger) replay(ctx context.Context, state State, read reader) (*replay,
 			return nil, l.broken(fmt.Errorf("the records hash to %s, it says %s", root, t.checkpoint.RootHash),
 				"the ledger %s is not what its checkpoint says", l.store)
 		}
-		if err := mayCheckpoint(signer, t.entries[n-1]); err != nil {
+		if err := t.believe(t.checkpoint); err != nil {
 			return nil, l.broken(err, "the checkpoint of the ledger %s does not count", l.store)
 		}
 	}
 	if err := l.uncovered(t, rest, read); err != nil {
 		return nil, err
+	}
+	if t.older != nil && t.pin.Trust == nil {
+		return nil, l.broken(errors.New("they were judged by a trust that was proposed and never came into force"),
+			"the first records of the ledger %s do not count", l.store)
 	}
 	return t, nil
 }

@@ -41,6 +41,15 @@ func mayRecord(r release.Record, s release.Signer, frozen map[string]release.Sig
 	return &roleError{Signer: s, Role: role, What: "a record of phase " + string(r.Phase)}
 }
 
+// mayConfirm reports why the signer may not confirm a change of trust that the
+// owners carried: it takes an owner or a promoter of the new one.
+func mayConfirm(r release.Record, s release.Signer) error {
+	if s.Has(release.Owner) || s.Has(release.Promoter) {
+		return nil
+	}
+	return &roleError{Signer: s, Role: release.Owner, What: "a record of phase " + string(r.Phase)}
+}
+
 // mayCheckpoint reports why the signer's checkpoint does not count. It takes a
 // promoter, or whoever wrote the record that it covers last: an approver holds
 // no promoter's key.

@@ -14,24 +14,25 @@ import (
 // maxCache is the size in bytes at which a cache of signatures is begun anew.
 const maxCache = 64 << 20
 
-// signatures remembers, by leaf hash, whose signature was found good. It is
-// only a cache: what is lost, torn or damaged is verified again. The file is
-// named after the trust policy, so another policy starts from nothing.
+// signatures remembers, by leaf hash and trust, whose signature was found good.
+// It is only a cache: what is lost, torn or damaged is verified again. The file
+// is named after the project's trust policy, so another one starts from nothing.
 type signatures struct {
 	path string // empty: nothing is kept
 
 	mu    sync.Mutex
-	known map[release.Digest]release.Signer
-	fresh []signature // not yet in the file
+	known map[release.Digest]map[release.Digest]release.Signer // by leaf, by trust
+	fresh []signature                                          // not yet in the file
 }
 
 type signature struct {
 	Leaf   release.Digest `json:"leaf"`
+	Trust  release.Digest `json:"trust,omitzero"` // that judged; zero if nothing tells
 	Signer release.Signer `json:"signer"`
 }
 
 func openSignatures(dir, origin string, trust release.Digest) *signatures {
-	s := &signatures{known: map[release.Digest]release.Signer{}}
+	s := &signatures{known: map[release.Digest]map[release.Digest]release.Signer{}}
 	if dir == "" || trust.IsZero() {
 		return s
 	}
@@ -67,24 +68,39 @@ func (s *signatures) load() bool {
 		if json.Unmarshal(body, &known) != nil || known.Leaf.IsZero() {
 			return false
 		}
-		s.known[known.Leaf] = known.Signer
+		s.put(known)
 	}
 	return lines.Err() == nil
 }
 
-func (s *signatures) get(leaf release.Digest) (release.Signer, bool) {
+func (s *signatures) put(one signature) {
+	if s.known[one.Leaf] == nil {
+		s.known[one.Leaf] = map[release.Digest]release.Signer{}
+	}
+	s.known[one.Leaf][one.Trust] = one.Signer
+}
+
+// has reports whether anything is remembered of a line.
+func (s *signatures) has(leaf release.Digest) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	signer, ok := s.known[leaf]
+	return len(s.known[leaf]) > 0
+}
+
+func (s *signatures) get(leaf, trust release.Digest) (release.Signer, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	signer, ok := s.known[leaf][trust]
 	return signer, ok
 }
 
-func (s *signatures) add(leaf release.Digest, signer release.Signer) {
+func (s *signatures) add(leaf, trust release.Digest, signer release.Signer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known[leaf] = signer
+	one := signature{Leaf: leaf, Trust: trust, Signer: signer}
+	s.put(one)
 	if s.path != "" {
-		s.fresh = append(s.fresh, signature{Leaf: leaf, Signer: signer})
+		s.fresh = append(s.fresh, one)
 	}
 }
 

@@ -14,9 +14,18 @@ type Pin struct {
 	// Trust is who may say what; nil where a version of promote wrote the pin
 	// that did not record it.
 	Trust *Trust
-	// Proposed says for each change that is not in force yet, by Proposal, the
-	// names of the owners who agreed to it.
-	Proposed map[Digest][]string
+	// Proposed are the changes that are not in force yet, by Proposal.
+	Proposed map[Digest]Agreement
+}
+
+// Agreement is how far a change of the rules has come.
+type Agreement struct {
+	// Owners are the distinct owners of the pinned version who agreed, sorted.
+	Owners []string
+	// Known is true once one of those who agreed is an owner or a promoter of
+	// the new version too. Without that, whoever wrote a history under keys of
+	// their own could have it end with somebody else's trust.
+	Known bool
 }
 
 // Proposal identifies a change of the rules.
@@ -26,17 +35,27 @@ func Proposal(rules Digest, trust *Trust) Digest {
 		Trust *Trust `json:"trust"`
 	}{rules, trust})
 	if err != nil {
-		return Digest{} // text that is not UTF-8 is nobody's proposal
+		return Digest{} // it always encodes; if not, it is nobody's proposal
 	}
 	return DigestOf(raw)
 }
 
-// Needed is how many distinct owners must agree to a change.
-func (p Pin) Needed() int {
-	if p.Trust == nil {
-		return 1
+// Needed is how many distinct owners of the pinned version must agree to a
+// change. Where none is pinned yet, the first trust to be pinned says it.
+func (p Pin) Needed(trust *Trust) int {
+	switch {
+	case p.Trust != nil:
+		return p.Trust.Threshold(Owner)
+	case trust != nil:
+		return trust.Threshold(Owner)
 	}
-	return p.Trust.Threshold(Owner)
+	return 1
+}
+
+// Carried reports whether enough owners of the pinned version agreed to a
+// change: then somebody whom the new one names may confirm it.
+func (p Pin) Carried(rules Digest, trust *Trust) bool {
+	return len(p.Proposed[Proposal(rules, trust)].Owners) >= p.Needed(trust)
 }
 
 // Next gives the pin after one more record. p stays as it is.
@@ -45,7 +64,7 @@ func (p Pin) Next(e Entry) Pin {
 	switch {
 	case r.Sequence == 0:
 		return Pin{Rules: r.Rules, Trust: r.Trust}
-	case r.Phase != TrustChanged || !e.Signer.Has(Owner):
+	case r.Phase != TrustChanged:
 		return p
 	}
 	trust := r.Trust
@@ -53,34 +72,39 @@ func (p Pin) Next(e Entry) Pin {
 		trust = p.Trust // it changes the rest only
 	}
 	change := Proposal(r.Rules, trust)
-	agreed := Distinct(append(p.owners(change), e.Signer), Owner)
-	if len(agreed) >= p.needed(trust) {
+	agreed := p.Proposed[change]
+	if name, ok := p.owner(e); ok {
+		agreed.Owners = append(slices.Clone(agreed.Owners), name)
+		slices.Sort(agreed.Owners)
+		agreed.Owners = slices.Compact(agreed.Owners)
+	}
+	agreed.Known = agreed.Known || trust == nil || vouches(*trust, e)
+	if agreed.Known && len(agreed.Owners) >= p.Needed(trust) {
 		return Pin{Rules: r.Rules, Trust: trust}
 	}
 	proposed := maps.Clone(p.Proposed)
 	if proposed == nil {
-		proposed = map[Digest][]string{}
+		proposed = map[Digest]Agreement{}
 	}
 	proposed[change] = agreed
 	p.Proposed = proposed
 	return p
 }
 
-// needed: where nothing says yet how many owners it takes, the first trust to
-// be pinned does.
-func (p Pin) needed(trust *Trust) int {
-	if p.Trust == nil && trust != nil {
-		return trust.Threshold(Owner)
+// owner gives the name under which the record's signer is an owner of the
+// pinned version.
+func (p Pin) owner(e Entry) (string, bool) {
+	if p.Trust == nil {
+		return e.Signer.Name, e.Signer.Name != "" && e.Signer.Has(Owner)
 	}
-	return p.Needed()
+	return p.Trust.Holds(e.Signer, Owner, e.Record.Time)
 }
 
-func (p Pin) owners(change Digest) []Signer {
-	var list []Signer
-	for _, name := range p.Proposed[change] {
-		list = append(list, Signer{Name: name, Roles: []Role{Owner}})
-	}
-	return slices.Clip(list)
+// vouches reports whether the trust names the record's signer.
+func vouches(trust Trust, e Entry) bool {
+	_, owner := trust.Holds(e.Signer, Owner, e.Record.Time)
+	_, promoter := trust.Holds(e.Signer, Promoter, e.Record.Time)
+	return owner || promoter
 }
 
 // Pinned gives the rules that the records hold everybody to.

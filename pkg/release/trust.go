@@ -2,6 +2,7 @@ package release
 
 import (
 	"bytes"
+	"encoding/pem"
 	"slices"
 	"time"
 )
@@ -65,6 +66,16 @@ type Party struct {
 // In reports whether the party's entry is in force at a time.
 func (p Party) In(at time.Time) bool {
 	return (p.NotBefore.IsZero() || !at.Before(p.NotBefore)) && (p.NotAfter.IsZero() || !at.After(p.NotAfter))
+}
+
+// Fingerprint gives "sha256:…" of the key's PKIX form; it is empty for an
+// identity and for what is not PEM.
+func (p Party) Fingerprint() string {
+	block, _ := pem.Decode([]byte(p.PublicKey))
+	if block == nil {
+		return ""
+	}
+	return DigestOf(block.Bytes).String()
 }
 
 // Claims are what a certificate says about the workflow that asked for it. An
@@ -181,6 +192,20 @@ func (t Trust) At(at time.Time) Trust {
 	}
 	t.Roles = roles
 	return t
+}
+
+// Holds gives the name under which a key holds a role at a time. Identities
+// hold none here: what a ledger relies on is signed with keys.
+func (t Trust) Holds(s Signer, role Role, at time.Time) (string, bool) {
+	if s.Issuer != "" || s.ID == "" || slices.ContainsFunc(t.Revoked, func(r Revocation) bool { return r.Key == s.ID }) {
+		return "", false
+	}
+	for _, p := range t.Roles[role] {
+		if p.In(at) && p.Fingerprint() == s.ID {
+			return p.Name, true
+		}
+	}
+	return "", false
 }
 
 // Signer is who signed something, as verification found it.

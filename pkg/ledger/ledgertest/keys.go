@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/ledger"
 	"github.com/promote-dev/promote/pkg/release"
@@ -24,8 +27,24 @@ type Key struct {
 func NewKey(name string, roles ...release.Role) Key {
 	seed := sha256.Sum256([]byte("ledgertest " + name))
 	secret := ed25519.NewKeyFromSeed(seed[:])
-	id := release.DigestOf(secret.Public().(ed25519.PublicKey)).String()
-	return Key{Signer: release.Signer{Name: name, Roles: roles, ID: id}, secret: secret}
+	k := Key{Signer: release.Signer{Name: name, Roles: roles}, secret: secret}
+	k.Signer.ID = k.Party().Fingerprint()
+	return k
+}
+
+// Named gives the key under another party's name, as a second key of it.
+func (k Key) Named(name string) Key {
+	k.Signer.Name = name
+	return k
+}
+
+// Party gives the key's entry in a trust policy.
+func (k Key) Party() release.Party {
+	der, err := x509.MarshalPKIXPublicKey(k.secret.Public())
+	if err != nil {
+		panic(err) // an Ed25519 key always encodes
+	}
+	return release.Party{Name: k.Signer.Name, PublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))}
 }
 
 // Promoter is a key that holds every role but approver and breakGlass, as the
@@ -69,6 +88,30 @@ type Trust struct {
 	Calls atomic.Int64
 }
 
+// VerifyBy is ledger.Options.VerifyBy: of the keys, those that the policy names
+// count, for the roles that it gives them. A policy of nobody is an error.
+func (t *Trust) VerifyBy(policy release.Trust) (ledger.Check, error) {
+	if len(policy.Roles) == 0 {
+		return nil, release.Faultf(release.KindConfig, "", "reading trust: nobody is trusted")
+	}
+	return func(raw []byte, payloadType string) ([]byte, release.Signer, error) {
+		payload, signer, err := t.Verify(raw, payloadType)
+		if err != nil {
+			return nil, release.Signer{}, err
+		}
+		signer.Name, signer.Roles = "", nil
+		for _, role := range release.Roles {
+			if name, ok := policy.Holds(signer, role, time.Now()); ok {
+				signer.Name, signer.Roles = name, append(signer.Roles, role)
+			}
+		}
+		if signer.Name == "" {
+			return nil, release.Signer{}, release.Denied("", "verifying envelope: no trusted key made the signature")
+		}
+		return payload, signer, nil
+	}, nil
+}
+
 // Verify is ledger.Options.Verify.
 func (t *Trust) Verify(raw []byte, payloadType string) ([]byte, release.Signer, error) {
 	t.Calls.Add(1)
@@ -99,5 +142,5 @@ func Options(store ledger.Store, keys ...Key) ledger.Options {
 		keys = []Key{Promoter()}
 	}
 	trust := &Trust{Keys: keys}
-	return ledger.Options{Store: store, Origin: "promote/test", Sign: keys[0].Sign, Verify: trust.Verify}
+	return ledger.Options{Store: store, Origin: "promote/test", Sign: keys[0].Sign, Verify: trust.Verify, VerifyBy: trust.VerifyBy}
 }

@@ -1,0 +1,40 @@
+package wire
+
+import (
+	"time"
+
+	"github.com/promote-dev/promote/pkg/ledger"
+	"github.com/promote-dev/promote/pkg/release"
+	"github.com/promote-dev/promote/pkg/sign"
+)
+
+// verifyBy checks the ledger's signatures by a trust that the ledger pins.
+func verifyBy(t release.Trust) (ledger.Check, error) {
+	v, err := sign.NewVerifier(t)
+	if err != nil {
+		return nil, err
+	}
+	return v.VerifyEnvelope, nil
+}
+
+// verifyUnpinned checks signatures of records that no trust is pinned for: by
+// the project's own, whenever its keys count and whatever was revoked since.
+func (k *keyring) verifyUnpinned(envelope []byte, payloadType string) ([]byte, release.Signer, error) {
+	if k.missing != nil {
+		return nil, release.Signer{}, k.missing
+	}
+	return k.unpinned(envelope, payloadType)
+}
+
+// timeless is a trust without bounds of time and without revocations.
+func timeless(t release.Trust) release.Trust {
+	roles := map[release.Role][]release.Party{}
+	for role, parties := range t.Roles {
+		for _, p := range parties {
+			p.NotBefore, p.NotAfter = time.Time{}, time.Time{}
+			roles[role] = append(roles[role], p)
+		}
+	}
+	t.Roles, t.Revoked = roles, nil
+	return t
+}

@@ -1,0 +1,202 @@
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Check verifies an envelope's signature and gives the payload and who signed.
+// A signature that nobody trusted made is an error of KindDenied; "could not
+// decide" is KindUnavailable.
+type Check func(envelope []byte, payloadType string) ([]byte, release.Signer, error)
+
+// policy is a trust policy as the log uses it. A log outlives keys, so each
+// record is judged by the trust that was in force when it was written: the one
+// that the records before it pin, at the time that it claims.
+type policy struct {
+	open    func(release.Trust) (Check, error)
+	trust   release.Trust
+	bounded []release.Party // the entries that begin or end
+
+	mu sync.Mutex
+	at map[string]*judge
+}
+
+// judge is a policy at one time.
+type judge struct {
+	trust release.Digest // of what is in force; remembered signatures are kept under it
+	open  func() (Check, error)
+
+	mu    sync.Mutex
+	check Check
+}
+
+func newPolicy(open func(release.Trust) (Check, error), trust release.Trust) *policy {
+	p := &policy{open: open, trust: trust, at: map[string]*judge{}}
+	for _, role := range release.Roles {
+		for _, party := range trust.Roles[role] {
+			if !party.NotBefore.IsZero() || !party.NotAfter.IsZero() {
+				p.bounded = append(p.bounded, party)
+			}
+		}
+	}
+	return p
+}
+
+// judge gives the policy at a time. There are as many as there are sets of
+// entries in force at once.
+func (p *policy) judge(at time.Time) *judge {
+	set := make([]byte, len(p.bounded))
+	for i, party := range p.bounded {
+		if party.In(at) {
+			set[i] = 1
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	j, ok := p.at[string(set)]
+	if !ok {
+		trust := p.trust.At(at)
+		j = &judge{trust: trust.Digest(), open: func() (Check, error) { return p.open(trust) }}
+		p.at[string(set)] = j
+	}
+	return j
+}
+
+// verify makes the check when the first signature asks for it.
+func (j *judge) verify(envelope []byte, payloadType string) ([]byte, release.Signer, error) {
+	check, err := j.made()
+	if err != nil {
+		return nil, release.Signer{}, err
+	}
+	return check(envelope, payloadType)
+}
+
+func (j *judge) made() (check Check, err error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.check == nil {
+		j.check, err = j.open()
+	}
+	return j.check, err
+}
+
+// policyOf gives what a pinned trust says. Its judges are kept for the next
+// reading; a log changes its trust a few times in its life.
+func (l *Ledger) policyOf(trust *release.Trust) *policy {
+	digest := trust.Digest()
+	l.policies.Lock()
+	defer l.policies.Unlock()
+	if p, ok := l.policies.known[digest]; ok {
+		return p
+	}
+	open := l.o.VerifyBy
+	if open == nil {
+		open = func(release.Trust) (Check, error) {
+			return nil, release.Faultf(release.KindInternal, "", "reading the ledger %s: it pins its trust, and nothing verifies by it", l.store)
+		}
+	}
+	p := newPolicy(open, *trust)
+	l.policies.known[digest] = p
+	return p
+}
+
+// configured judges records that no trust is pinned for.
+func (l *Ledger) configured() *judge {
+	return &judge{trust: l.o.Trust, check: l.o.Verify}
+}
+
+// judge gives who judges the record as the log's next. The first record brings
+// the trust that it is judged by: whether that is the project's own, its reader
+// has to compare.
+func (t *replay) judge(r release.Record) *judge {
+	trust := t.pin.Trust
+	if t.size() == 0 {
+		trust = r.Trust
+	}
+	switch {
+	case trust == nil && t.older != nil:
+		return t.older.judge(r.Time)
+	case trust == nil:
+		return t.l.configured()
+	}
+	if t.policy == nil || t.pinned != trust {
+		t.policy, t.pinned = t.l.policyOf(trust), trust
+	}
+	return t.policy.judge(r.Time)
+}
+
+// newcomer judges a record that confirms a change by the trust that it brings.
+// Only a change that the owners carried can be confirmed, so a stranger can't
+// add a line.
+func (t *replay) newcomer(r release.Record) *judge { return t.l.policyOf(r.Trust).judge(r.Time) }
+
+func (t *replay) confirms(r release.Record) bool {
+	return r.Phase == release.TrustChanged && r.Trust != nil && t.size() > 0 && t.pin.Carried(r.Rules, r.Trust)
+}
+
+// judgesOf gives who may have judged record n.
+func (t *replay) judgesOf(n int64) []*judge {
+	r := t.entries[n].Record
+	before := &replay{l: t.l, older: t.older, entries: t.entries[:n], pin: t.entries[:n].Pinned()}
+	judges := []*judge{before.judge(r)}
+	if before.confirms(r) {
+		judges = append(judges, before.newcomer(r))
+	}
+	return judges
+}
+
+// adoptOlder makes the first trust that the log pins the one that judges the
+// records before it, and reports whether that is news: records that were
+// written before trust was pinned outlive their keys too. It is no way around
+// the project's trust, with which the pinned one has to agree in the end.
+func (t *replay) adoptOlder() bool {
+	if t.older != nil || t.pin.Trust != nil {
+		return false
+	}
+	for line := range bytes.Lines(t.log) {
+		payload, err := payloadOf(bytes.TrimSuffix(line, []byte{'\n'}), PayloadTypeRecord)
+		if err != nil || !bytes.Contains(payload, []byte(`"trust":{`)) {
+			continue
+		}
+		var r release.Record
+		if json.Unmarshal(payload, &r) == nil && r.Trust != nil {
+			t.older = t.l.policyOf(r.Trust)
+			return true
+		}
+	}
+	return false
+}
+
+// mayPin reports why a record may not say what trust it does.
+func mayPin(r release.Record) error {
+	if r.Trust != nil && r.Sequence != 0 && r.Phase != release.TrustChanged {
+		return fmt.Errorf("a record of phase %q cannot pin a trust", r.Phase)
+	}
+	return nil
+}
+
+// usable reports why a record must not pin its trust: nothing could be written
+// behind it, or nobody could change it again.
+func (l *Ledger) usable(r release.Record) error {
+	if r.Trust == nil || l.o.VerifyBy == nil {
+		return nil
+	}
+	if _, err := l.o.VerifyBy(*r.Trust); err != nil || r.Phase != release.TrustChanged {
+		return err
+	}
+	now := r.Trust.At(r.Time)
+	for _, role := range []release.Role{release.Promoter, release.Owner} {
+		if len(now.Roles[role]) == 0 {
+			return release.Denied("name at least one "+string(role)+" under trust", "pinning trust: %w",
+				errors.New("nobody holds the role "+string(role)+" now, so nothing could be recorded or changed any more"))
+		}
+	}
+	return nil
+}
