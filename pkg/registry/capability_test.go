@@ -221,3 +221,33 @@ func TestLostBlobIsMissed(t *testing.T) {
 		t.Errorf("the tag is there: %d", status)
 	}
 }
+
+// What a tag costs where everything is there: the least number of requests.
+func TestRequestsOfTags(t *testing.T) {
+	h := newHostile(t)
+	h.dst.On("PUT", manifests, registrytest.Validate())
+	c, _ := remembering(t)
+	img := layered(1, 20)
+	s := h.src.Put(t, "src", "v1", img)
+	transfer := func(source, destination string, o registry.CopyOptions, want int) {
+		t.Helper()
+		h.src.Forget()
+		h.dst.Forget()
+		got, err := c.Transfer(t.Context(), source, h.dst.Host+destination, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(h.src.Requests()) + len(h.dst.Requests()); n != want || got.Requests != int64(want) {
+			t.Errorf("%s to %s took %d requests and says %d, want %d: %v %v", source, destination, n, got.Requests, want, h.src.Requests(), h.dst.Requests())
+		}
+	}
+	tag := h.src.Host + "/src:v1"
+	// HEAD and GET of the tag, a look, the probe, the refused offer, two a blob
+	// and one at its source, the manifest, and the look at it.
+	transfer(tag, "/dst:v1", registry.CopyOptions{}, 2+2+1+1+3*21+2)
+	// Nothing to do: one request where the digest is known.
+	transfer(s.String(), "/dst:v1", registry.CopyOptions{}, 1)
+	transfer(tag, "/dst:v1", registry.CopyOptions{}, 3)
+	// A new tag: HEAD and GET, a look, the tag, the looks at it and at a blob.
+	transfer(tag, "/dst:v2", registry.CopyOptions{}, 6)
+}

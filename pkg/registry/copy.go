@@ -143,14 +143,17 @@ func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) err
 	if err != nil {
 		return err
 	}
+	offered := !present && len(missing) > 0 && t.offers() && t.plain(d)
+	if !present && !offered {
+		if present, err = serves(ctx, t.dst, d.String(), d); err != nil {
+			return err
+		}
+	}
 	t.result.Unchanged = present && len(missing) == 0
 	if t.result.Unchanged && t.evidence == nil {
 		return nil
 	}
-	if t.src.name() == t.dst.name() {
-		present = true
-	}
-	tree, err := t.image(ctx, d, present)
+	tree, err := t.image(ctx, d, present || offered)
 	if err != nil {
 		return err
 	}
@@ -166,7 +169,7 @@ func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) err
 		}
 		// The first tag can come with the root itself when nothing else follows.
 		ref := d.String()
-		if t.evidence == nil && len(missing) > 0 {
+		if len(missing) > 0 && !t.evidence.follows(tree) {
 			ref, missing = missing[0], missing[1:]
 		}
 		if err := t.moveAll(ctx, tree, ref); err != nil {
@@ -223,8 +226,9 @@ func (c *Client) tagged(ctx context.Context, s store, tags []string) (tagged, er
 	return there, nil
 }
 
-// look asks the destination what it has: the bytes, and which tags are missing
-// or point elsewhere.
+// look asks the destination for the tags: whether one of them shows that the
+// bytes are there, and which are missing or point elsewhere. Within one
+// repository they are there.
 func (t *transfer) look(ctx context.Context, d release.Digest, there tagged) (present bool, missing []string, err error) {
 	if there == nil {
 		if there, err = t.client.tagged(ctx, t.dst, t.options.Tags); err != nil {
@@ -238,11 +242,14 @@ func (t *transfer) look(ctx context.Context, d release.Digest, there tagged) (pr
 			missing = append(missing, tag)
 		}
 	}
-	if present || t.src.name() == t.dst.name() && len(missing) > 0 {
-		return present, missing, nil
-	}
-	present, err = serves(ctx, t.dst, d.String(), d)
-	return present, missing, err
+	return present || t.src.name() == t.dst.name() && len(missing) > 0, missing, nil
+}
+
+// plain reports whether the source's manifest was read already and is no index:
+// offering it takes no longer than asking for it.
+func (t *transfer) plain(d release.Digest) bool {
+	m, ok := t.client.cache.get(release.Subject{Repository: t.src.name(), Digest: d})
+	return ok && !isIndex(m.mediaType)
 }
 
 // serves reports whether a store serves exactly these bytes as ref.

@@ -286,4 +286,19 @@ func (e *evidence) levels(image tree) (levels [][]*about) {
 	return levels
 }
 
+// follows reports whether there is something to be copied after the image.
+func (e *evidence) follows(image tree) bool {
+	if e == nil {
+		return false
+	}
+	for _, level := range e.levels(image) {
+		for _, a := range level {
+			if len(a.referrers) > 0 || len(a.legacy) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func compareDigests(a, b release.Digest) int { return strings.Compare(a.String(), b.String()) }

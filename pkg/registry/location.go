@@ -103,6 +103,11 @@ func (c *Client) transfer(ctx context.Context, source, destination string, o Cop
 	if err := to.agrees(d); err != nil {
 		return CopyResult{}, err
 	}
+	if to.kind != "" { // nothing is made for what is not there
+		if _, err := src.manifest(ctx, d.String()); err != nil {
+			return CopyResult{}, err
+		}
+	}
 	o.Tags = destinationTags(o.Tags, to.tag, tag)
 	dst, finish, err := c.openDestination(to, src, o.DryRun)
 	if err != nil {
@@ -164,9 +169,8 @@ func destinationTags(asked []string, written, inherited string) []string {
 // rootOf gives the digest that a source's location names, and its tag.
 func (c *Client) rootOf(ctx context.Context, src store, l location) (release.Digest, string, error) {
 	tag := l.tag
-	if !l.digest.IsZero() {
-		m, err := src.manifest(ctx, l.digest.String())
-		return m.digest, "", err
+	if !l.digest.IsZero() { // whether it is there is seen when it is needed
+		return l.digest, "", nil
 	}
 	if s, ok := src.(*remote); ok {
 		if tag == "" {
