@@ -23,7 +23,7 @@ func (r *promotion) intend(ctx context.Context) error {
 	}
 	rec := r.p.complete(r.record(release.Intended))
 	rec.LeaseSeconds = int64(r.p.Project.Lease / time.Second)
-	entry, checkpoint, err := r.p.Ledger.Append(ctx, rec, size)
+	entry, checkpoint, err := r.p.write(ctx, rec, size)
 	if err != nil {
 		return r.moved(err)
 	}
@@ -236,7 +236,7 @@ func (r *promotion) closeRecord(ctx context.Context, phase release.Phase, reason
 		if open, ok := history.Open(r.env.Name); !ok || open.Record.Sequence != r.intent.Record.Sequence {
 			return entry, release.Faultf(release.KindHeld, "promote status "+r.env.Name, "somebody else took over record %d", r.intent.Record.Sequence)
 		}
-		entry, r.checkpoint, err = r.p.Ledger.Append(ctx, r.p.complete(rec), checkpoint.TreeSize)
+		entry, r.checkpoint, err = r.p.write(ctx, r.p.complete(rec), checkpoint.TreeSize)
 		if err == nil || !errors.Is(err, release.ErrMoved) {
 			return entry, err
 		}

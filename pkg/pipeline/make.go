@@ -75,6 +75,9 @@ func (p *Pipeline) Release(ctx context.Context, o ReleaseOptions) (ReleaseResult
 	if err != nil {
 		return ReleaseResult{}, err
 	}
+	if _, err := p.checkRules(history); err != nil {
+		return ReleaseResult{}, err
+	}
 	if found, ok := releasedFrom(history, head, version); ok {
 		return p.existing(ctx, found, head, o.DryRun)
 	}

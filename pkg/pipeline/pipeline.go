@@ -84,7 +84,7 @@ func (p *Pipeline) appendTo(ctx context.Context, h release.History, size int64, 
 	if err != nil {
 		return release.Entry{}, err
 	}
-	entry, _, err := p.Ledger.Append(ctx, p.complete(r), size)
+	entry, _, err := p.write(ctx, p.complete(r), size)
 	return entry, err
 }
 

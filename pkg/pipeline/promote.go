@@ -151,9 +151,6 @@ func (r *promotion) start(ctx context.Context) (err error) {
 	if last, ok := r.history.Deployed(r.env.Name); ok {
 		r.current = &last
 	}
-	if !r.options.DryRun {
-		return nil
-	}
 	_, err = r.p.checkRules(r.history)
 	return err
 }

@@ -68,6 +68,10 @@ func (r *promotion) reopen(ctx context.Context) (*release.Entry, error) {
 	if !ok {
 		return nil, nil
 	}
+	// Rules that nobody accepted finish nothing; those that it began under do.
+	if _, err := r.p.checkRules(r.history); err != nil {
+		return nil, err
+	}
 	if err := r.leaseOver(ctx, open); err != nil {
 		return nil, err
 	}
@@ -106,7 +110,11 @@ func (r *promotion) takeOver(ctx context.Context, old release.Entry) error {
 	r.options.Reason = rec.Reason
 	rec = r.p.complete(rec)
 	rec.LeaseSeconds = int64(r.p.Project.Lease.Seconds())
-	entry, checkpoint, err := r.p.Ledger.Append(ctx, rec, r.checkpoint.TreeSize)
+	size, err := r.p.pinRules(ctx, r.history, r.checkpoint.TreeSize)
+	if err != nil {
+		return r.moved(err)
+	}
+	entry, checkpoint, err := r.p.write(ctx, rec, size)
 	if err != nil {
 		return r.moved(err)
 	}

@@ -2,6 +2,8 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
@@ -16,28 +18,70 @@ func (p *Pipeline) rules() release.Digest {
 	return release.DigestOf(raw)
 }
 
-// checkRules compares the rules in force with those the ledger pinned. With a
-// single key a change is allowed (it is recorded on the way); with roles it
-// needs the owners.
-func (p *Pipeline) checkRules(h release.History) (changed bool, err error) {
-	pinned := pinnedRules(h)
-	if pinned.IsZero() || pinned == p.rules() {
-		return false, nil
+// write appends a record. The first one and changes of trust pin who may say
+// what; all others are judged by it.
+func (p *Pipeline) write(ctx context.Context, r release.Record, size int64) (release.Entry, release.Checkpoint, error) {
+	if size == 0 || r.Phase == release.TrustChanged {
+		trust := p.Project.Trust
+		r.Trust = &trust
 	}
-	if !p.Project.Trust.SingleKey {
-		return true, release.Denied("the owners named by the pinned version must sign the change: promote trust accept",
-			"trust, environments or policies changed since the ledger pinned them (pinned %s, now %s)", pinned.Short(), p.rules().Short())
-	}
-	return true, nil
+	return p.Ledger.Append(ctx, r, size)
 }
 
-func pinnedRules(h release.History) release.Digest {
-	for i := len(h) - 1; i >= 0; i-- {
-		if r := h[i].Record; i == 0 || r.Phase == release.TrustChanged {
-			return r.Rules
+// checkRules compares the rules in force with those the ledger pinned. Where
+// one key speaks for everybody, then and now, a change by that key is allowed
+// (it is recorded on the way); everything else takes the owners. The ledger
+// says itself who may write it, so trust that is not the one pinned may also
+// mean that the whole ledger is somebody else's.
+func (p *Pipeline) checkRules(h release.History) (changed bool, err error) {
+	pin := h.Pinned()
+	if len(h) == 0 || p.inForce(pin) {
+		return false, nil
+	}
+	if p.speaksAlone(pin) {
+		return true, nil
+	}
+	return true, p.unaccepted(pin)
+}
+
+// inForce reports whether a ledger pins just the rules of this project. One
+// that pins no trust is judged by the project's.
+func (p *Pipeline) inForce(pin release.Pin) bool {
+	return pin.Rules == p.rules() && (pin.Trust == nil || pin.Trust.Digest() == p.Project.Trust.Digest())
+}
+
+// speaksAlone reports whether the project's only key is the ledger's only one.
+func (p *Pipeline) speaksAlone(pin release.Pin) bool {
+	if !p.Project.Trust.SingleKey || pin.Trust == nil {
+		return p.Project.Trust.SingleKey
+	}
+	for _, owner := range p.Project.Trust.Roles[release.Owner] {
+		if _, ok := pin.Trust.Holds(release.Signer{ID: owner.Fingerprint()}, release.Owner, p.Now()); ok {
+			return pin.Trust.SingleKey
 		}
 	}
-	return release.Digest{}
+	return false
+}
+
+// unaccepted says what is in the way of a change, and who can clear it.
+func (p *Pipeline) unaccepted(pin release.Pin) error {
+	what := fmt.Sprintf("pinned %s, now %s", pin.Rules.Short(), p.rules().Short())
+	if pin.Rules == p.rules() {
+		what = fmt.Sprintf("the ledger pins another trust: %s, now %s", pin.Trust.Digest().Short(), p.Project.Trust.Digest().Short())
+	}
+	agreed := pin.Proposed[release.Proposal(p.rules(), &p.Project.Trust)]
+	needed := pin.Needed(&p.Project.Trust)
+	switch {
+	case len(agreed.Owners) == 0:
+	case len(agreed.Owners) < needed:
+		what += fmt.Sprintf("; %d of %d owners agreed: %s", len(agreed.Owners), needed, strings.Join(agreed.Owners, ", "))
+	default:
+		return release.Denied("an owner or a promoter of the new version confirms it: promote trust accept",
+			"trust, environments or policies changed since the ledger pinned them (%s; its owners agreed, and nobody of the new version yet)", what)
+	}
+	return release.Denied("the owners named by the pinned version must sign the change: promote trust accept; promote trust list says who they are. "+
+		"If nobody changed anything, compare the ledger with a copy: it may be somebody else's",
+		"trust, environments or policies changed since the ledger pinned them (%s)", what)
 }
 
 // pinRules records a change of the rules where one key speaks for everybody,
@@ -48,6 +92,6 @@ func (p *Pipeline) pinRules(ctx context.Context, h release.History, size int64) 
 		return size, err
 	}
 	event.Noticef(ctx, "trust, environments or policies changed; recording it (trust: single-key)")
-	_, checkpoint, err := p.Ledger.Append(ctx, p.complete(release.Record{Phase: release.TrustChanged, Reason: "changed in single-key mode"}), size)
+	_, checkpoint, err := p.write(ctx, p.complete(release.Record{Phase: release.TrustChanged, Reason: "changed in single-key mode"}), size)
 	return checkpoint.TreeSize, err
 }

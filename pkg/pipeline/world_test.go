@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,6 +32,8 @@ type world struct {
 	spoiled     string // makes builds give other digests
 	moveOnce    bool   // somebody else writes between reading and appending
 	roles       []release.Role
+	key         string // whose key signs
+	t           *testing.T
 	now         time.Time
 }
 
@@ -40,7 +43,7 @@ func newWorld() *world {
 		scan: release.Passed, smoke: release.Passed,
 		attachments: map[release.Subject][]release.Attachment{}, documents: map[release.Subject]release.Document{}, beats: map[int64]int64{},
 		hosts: map[string]*fakeHost{}, now: time.Unix(1_700_000_000, 0).UTC(),
-		roles: []release.Role{release.Builder, release.Scanner, release.Tester, release.Promoter},
+		key: "key", roles: []release.Role{release.Builder, release.Scanner, release.Tester, release.Promoter},
 	}
 	w.verdicts = signedOnly
 	for _, name := range []string{"stage", "prod-1", "prod-2"} {
@@ -98,7 +101,7 @@ func (w *world) pipeline() *pipeline.Pipeline {
 				{Name: "production", After: "staging", Registry: "prod.example.com/agent", OnFailure: "rollback",
 					Targets: []release.Target{{Name: "prod-1"}, {Name: "prod-2"}}},
 			},
-			MaxAge: time.Hour, FailOn: "critical", Trust: release.Trust{SingleKey: true}, Lease: 200 * time.Millisecond,
+			MaxAge: time.Hour, FailOn: "critical", Trust: singleKey("key"), Lease: 200 * time.Millisecond,
 			Values: func(string) (map[string]string, error) { return nil, nil },
 		},
 		Source: w, Builder: w, Scanner: w, Smoker: w, Models: models{w}, Images: w, Attestations: w, Documents: w, Keys: w, Verifier: w, Judge: w,
@@ -215,7 +218,25 @@ func (w *world) PullRelease(_ context.Context, s release.Subject) (release.Docum
 
 func (w *world) Open(context.Context) (pipeline.Signer, error) { w.note("open key"); return w, nil }
 
-func (w *world) Party() release.Signer { return release.Signer{Name: "key", Roles: w.roles, ID: "k"} }
+// Party is whose key is at hand; every key is named after its party.
+func (w *world) Party() release.Signer {
+	return release.Signer{Name: w.key, Roles: w.roles, ID: party(w.key).Fingerprint()}
+}
+
+// party is a holder of a role with a public key that nobody has the other half of.
+func party(name string) release.Party {
+	block := pem.Block{Type: "PUBLIC KEY", Bytes: []byte(name)}
+	return release.Party{Name: name, PublicKey: string(pem.EncodeToMemory(&block))}
+}
+
+// singleKey is the trust of a project with one key.
+func singleKey(name string) release.Trust {
+	t := release.Trust{SingleKey: true, Roles: map[release.Role][]release.Party{}}
+	for _, role := range []release.Role{release.Builder, release.Scanner, release.Tester, release.Promoter, release.Owner} {
+		t.Roles[role] = []release.Party{party(name)}
+	}
+	return t
+}
 
 func (w *world) Sign(_ context.Context, st release.Statement) (release.Attachment, error) {
 	raw, err := json.Marshal(st)
@@ -259,7 +280,10 @@ func (w *world) Append(_ context.Context, r release.Record, size int64) (release
 	}
 	r.Sequence = size
 	raw, _ := json.Marshal(r)
-	e := release.Entry{Record: r, Digest: release.DigestOf(raw)}
+	e := release.Entry{Record: r, Digest: release.DigestOf(raw), Signer: w.Party()}
+	if r.Phase == release.TrustChanged { // a real ledger would not take it from anybody else
+		e.Signer.Roles = append(slices.Clone(e.Signer.Roles), release.Owner)
+	}
 	w.records = append(w.records, e)
 	w.journal = append(w.journal, "record "+string(r.Phase))
 	return e, release.Checkpoint{TreeSize: size + 1, Envelope: fmt.Appendf(nil, "%d", size+1)}, nil
