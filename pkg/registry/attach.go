@@ -45,16 +45,17 @@ func (c *Client) attach(ctx context.Context, s release.Subject, a release.Attach
 	if err != nil {
 		return err
 	}
-	if !there {
-		step := event.Start(ctx, "[attach] %s to %s", cmp.Or(a.PredicateType, "attestation"), s.Digest.Short())
-		t := c.newTransfer(newMemory("attestation", m, blobs...), dst, CopyOptions{}, step)
-		err := t.move(ctx, tree{root: m, levels: [][]manifest{{m}}}, m.digest.String())
-		step.Done(err)
-		if err != nil {
-			return err
-		}
+	if there {
+		return c.ensureListed(ctx, dst, s.Digest, []manifest{m}, true)
 	}
-	return c.ensureListed(ctx, dst, s.Digest, []manifest{m}, true)
+	step := event.Start(ctx, "[attach] %s to %s", cmp.Or(a.PredicateType, "attestation"), s.Digest.Short())
+	t := c.newTransfer(ctx, newMemory("attestation", m, blobs...), dst, CopyOptions{}, step)
+	if err = t.move(ctx, tree{root: m, levels: [][]manifest{{m}}}, m.digest.String()); err == nil {
+		err = c.ensureListed(ctx, dst, s.Digest, []manifest{m}, true)
+	}
+	err = cmp.Or(t.confirm(), err)
+	step.Done(err)
+	return err
 }
 
 // referrer makes the manifest and blobs of an attestation.

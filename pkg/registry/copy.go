@@ -77,13 +77,20 @@ func (c *Client) Copy(ctx context.Context, src release.Subject, dstRepository st
 // copyStores copies between any two stores, as one step that people can follow.
 // there is what the destination serves under its tags, nil if nobody has looked.
 func (c *Client) copyStores(ctx context.Context, src, dst store, d release.Digest, o CopyOptions, there tagged) (CopyResult, error) {
+	caller := ctx
 	ctx, tally := withTally(ctx)
 	step := event.Start(ctx, "[copy] %s → %s", src.name()+"@"+d.Short(), dst.name())
-	t := c.newTransfer(src, dst, o, step)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := c.newTransfer(ctx, src, dst, o, step)
 	t.result.Digest = d
 	err := t.run(ctx, d, there)
+	if err != nil {
+		cancel()
+		_ = t.confirm() // nothing goes on after the end
+	}
 	t.result.Requests = tally.requests.Load()
-	err = wrap(ctx, "copying", src.name()+"@"+d.String()+" to "+dst.name(), err)
+	err = wrap(caller, "copying", src.name()+"@"+d.String()+" to "+dst.name(), err)
 	if err == nil && t.result.Unchanged {
 		step.Cached()
 	} else {
@@ -104,17 +111,20 @@ type transfer struct {
 	evidence   *evidence    // nil if none goes along
 	held       atomic.Int64 // bytes of manifests
 
+	ctx    context.Context // of the whole
+	checks errgroup.Group  // what reads back
+
 	mu     sync.Mutex
 	result CopyResult
 	blobs  map[release.Digest]*moved
 }
 
-func (c *Client) newTransfer(src, dst store, o CopyOptions, step *event.Step) *transfer {
+func (c *Client) newTransfer(ctx context.Context, src, dst store, o CopyOptions, step *event.Step) *transfer {
 	width := c.limits.Width
 	if w := dst.width(); w > 0 {
 		width = min(width, w)
 	}
-	t := &transfer{client: c, src: src, dst: dst, options: o, step: step, pace: newPace((width+1)/2, width),
+	t := &transfer{client: c, ctx: ctx, src: src, dst: dst, options: o, step: step, pace: newPace((width+1)/2, width),
 		result: CopyResult{Source: src.name(), Destination: dst.name(), Tags: o.Tags, DryRun: o.DryRun},
 		blobs:  map[release.Digest]*moved{}}
 	if r, ok := dst.(*remote); ok {
@@ -177,6 +187,9 @@ func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) err
 		}
 	}
 	if err := t.moveEvidence(ctx, tree); err != nil {
+		return err
+	}
+	if err := t.confirm(); err != nil {
 		return err
 	}
 	return t.tags(ctx, tree.root, missing)

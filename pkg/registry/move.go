@@ -16,6 +16,11 @@ import (
 // a tag.
 func (t *transfer) move(ctx context.Context, tree tree, ref string) error {
 	for i := len(tree.levels) - 1; i >= 0; i-- {
+		if i == 0 && ref != tree.root.digest.String() {
+			if err := t.confirm(); err != nil { // a tag comes when all is there
+				return err
+			}
+		}
 		g, gctx := t.group(ctx)
 		for _, m := range tree.levels[i] {
 			as := m.digest.String()
@@ -39,7 +44,7 @@ func (t *transfer) group(ctx context.Context) (*errgroup.Group, context.Context)
 	return g, gctx
 }
 
-// place stores one manifest with its blobs and reads it back. A destination
+// place stores one manifest with its blobs and has it read back. A destination
 // that is proven to validate is offered the manifest first: it takes it, or
 // names the blobs that it lacks.
 func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
@@ -91,9 +96,25 @@ func (t *transfer) offers() bool {
 	return t.validating && !t.options.DryRun && !t.mountable()
 }
 
+// settle stores a manifest and reads it back: under its digest while the copy
+// goes on, under a tag at once.
 func (t *transfer) settle(ctx context.Context, m manifest, ref string) error {
-	return t.pace.run(ctx, func(ctx context.Context) error { return writeAndRead(ctx, t.dst, ref, m) })
+	err := t.pace.run(ctx, func(ctx context.Context) error { return t.dst.writeManifest(ctx, ref, m) })
+	if err != nil {
+		return err
+	}
+	check := func() error {
+		return t.pace.run(t.ctx, func(ctx context.Context) error { return readBack(ctx, t.dst, ref, m.digest) })
+	}
+	if ref != m.digest.String() || t.pace.most == 1 {
+		return check()
+	}
+	t.checks.Go(check)
+	return nil
 }
+
+// confirm waits until everything that was written has been read back.
+func (t *transfer) confirm() error { return t.checks.Wait() }
 
 // accepted checks a manifest that the destination took as it stands, so that
 // it has all blobs, as it says: one of them is looked for.
