@@ -46,12 +46,12 @@ func (c *Client) attach(ctx context.Context, s release.Subject, a release.Attach
 		return err
 	}
 	if there {
-		return c.ensureListed(ctx, dst, s.Digest, []manifest{m}, true)
+		return c.ensureListed(ctx, dst, s.Digest, []manifest{m}, &changing{patient: true})
 	}
 	step := event.Start(ctx, "[attach] %s to %s", cmp.Or(a.PredicateType, "attestation"), s.Digest.Short())
 	t := c.newTransfer(ctx, newMemory("attestation", m, blobs...), dst, CopyOptions{}, step)
 	if err = t.move(ctx, tree{root: m, levels: [][]manifest{{m}}}, m.digest.String()); err == nil {
-		err = c.ensureListed(ctx, dst, s.Digest, []manifest{m}, true)
+		err = c.ensureListed(ctx, dst, s.Digest, []manifest{m}, &changing{patient: true})
 	}
 	err = cmp.Or(t.confirm(), err)
 	step.Done(err)

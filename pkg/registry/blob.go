@@ -44,11 +44,14 @@ func (t *transfer) blob(ctx context.Context, d descriptor, absent bool) error {
 	if errors.Is(err, errOtherBytes) {
 		mounted, err = write()
 	}
-	if err == nil && !t.validating { // one that validates says so when it gets the manifest
-		err = held(ctx, t.dst, d)
-	}
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
+	}
+	if !t.validating { // one that validates says so when it gets the manifest
+		err := t.check(func(ctx context.Context) error { return held(ctx, t.dst, d) })
+		if err != nil {
+			return err
+		}
 	}
 	t.count(func(r *CopyResult) { t.streamed(r, d, mounted) })
 	return nil

@@ -85,9 +85,10 @@ func (c *Client) copyStores(ctx context.Context, src, dst store, d release.Diges
 	t := c.newTransfer(ctx, src, dst, o, step)
 	t.result.Digest = d
 	err := t.run(ctx, d, there)
-	if err != nil {
-		cancel()
-		_ = t.confirm() // nothing goes on after the end
+	if err != nil { // what was lost explains a refusal that came of it
+		if failed := t.confirm(); failed != nil && release.KindOf(err) == release.KindUnavailable {
+			err = failed
+		}
 	}
 	t.result.Requests = tally.requests.Load()
 	err = wrap(caller, "copying", src.name()+"@"+d.String()+" to "+dst.name(), err)
@@ -111,10 +112,11 @@ type transfer struct {
 	evidence   *evidence    // nil if none goes along
 	held       atomic.Int64 // bytes of manifests
 
-	ctx    context.Context // of the whole
-	checks errgroup.Group  // what reads back
+	ctx context.Context // of the whole
 
 	mu     sync.Mutex
+	api    knowledge          // of the destination
+	checks []future[struct{}] // what looks at what was written
 	result CopyResult
 	blobs  map[release.Digest]*moved
 }
@@ -149,13 +151,20 @@ func (t *transfer) run(ctx context.Context, d release.Digest, there tagged) erro
 }
 
 func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) error {
+	here := newFuture[bool]()
+	ask := sync.OnceFunc(func() { here.set(serves(ctx, t.dst, d.String(), d)) })
+	if t.evidence != nil && there == nil && !t.offers() {
+		go ask() // beside the tags: more than one request will follow anyway
+		defer func() { <-here.done }()
+	}
 	present, missing, err := t.look(ctx, d, there)
 	if err != nil {
 		return err
 	}
 	offered := !present && len(missing) > 0 && t.offers() && t.plain(d)
 	if !present && !offered {
-		if present, err = serves(ctx, t.dst, d.String(), d); err != nil {
+		ask()
+		if present, err = here.get(ctx, t.dst.name()); err != nil {
 			return err
 		}
 	}
@@ -168,10 +177,8 @@ func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) err
 		return err
 	}
 	// Whatever is refused for its evidence is refused before the first write.
-	if t.evidence != nil {
-		if err := t.evidence.wait(ctx); err != nil {
-			return err
-		}
+	if err := t.evidence.wait(ctx); err != nil {
+		return err
 	}
 	if !present {
 		if err := t.probe(ctx, tree); err != nil {

@@ -71,6 +71,19 @@ func (t *transfer) moveEvidence(ctx context.Context, image tree) error {
 // moveAbout moves the referrers of one manifest and has the destination list
 // them, all at once. Those that belong to the image are there.
 func (t *transfer) moveAbout(ctx context.Context, a *about, own map[release.Digest]bool) error {
+	if len(a.referrers) == 0 {
+		return nil
+	}
+	how := changing{api: t.lists(a)}
+	if how.api == byTag && !t.options.DryRun {
+		early := newFuture[manifest]()
+		how.early = &early
+		go func() {
+			_, index, err := t.client.listFallback(ctx, t.dst, a.subject)
+			early.set(index, err)
+		}()
+		defer func() { <-early.done }()
+	}
 	var added []manifest
 	g, gctx := t.group(ctx)
 	for _, referrer := range a.referrers {
@@ -89,7 +102,29 @@ func (t *transfer) moveAbout(ctx context.Context, a *about, own map[release.Dige
 	if err := g.Wait(); err != nil || t.options.DryRun {
 		return err
 	}
-	return t.client.ensureListed(ctx, t.dst, a.subject, added, false)
+	err := t.client.ensureListed(ctx, t.dst, a.subject, added, &how)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.api = how.api
+	return err
+}
+
+// lists tells how the destination lists what is about a manifest, as far as
+// the copy has learnt: a registry does it in one way for all its repositories.
+func (t *transfer) lists(a *about) knowledge {
+	dst, ok := t.dst.(*remote)
+	if !ok {
+		return byTag
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if api := cmp.Or(a.api, t.api); api != unknown {
+		return api
+	}
+	if src, ok := t.src.(*remote); ok && src.repo.host == dst.repo.host {
+		return known(t.evidence.native.state.value)
+	}
+	return unknown
 }
 
 // blobs lists the blobs of the evidence that is to be moved.

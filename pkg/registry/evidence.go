@@ -48,6 +48,7 @@ type about struct {
 	follow    []release.Digest
 	referrers []tree      // to be copied
 	legacy    []legacyTag // likewise
+	api       knowledge   // of the destination
 }
 
 // gather begins to look for evidence. The context that it gives ends when there
@@ -167,12 +168,12 @@ func (e *evidence) list(d release.Digest) (list []descriptor, err error) {
 		err = e.slot(func() error { list, err = e.both(d); return err })
 		return distinct(list), err
 	}
-	native, err := e.native.get(e.ctx, e.t.src.name())
+	api, err := e.native.get(e.ctx, e.t.src.name())
 	if err != nil {
 		return nil, err
 	}
 	err = e.slot(func() error {
-		if native {
+		if api {
 			list, _, err = e.t.client.listReferrers(e.ctx, e.t.src, d)
 		} else {
 			list, _, err = e.t.client.listFallback(e.ctx, e.t.src, d)
@@ -183,24 +184,9 @@ func (e *evidence) list(d release.Digest) (list []descriptor, err error) {
 }
 
 func (e *evidence) both(d release.Digest) ([]descriptor, error) {
-	var listed, tagged []descriptor
-	var native bool
-	var failed error // counts only where there is no API
-	g, gctx := errgroup.WithContext(e.ctx)
-	g.Go(func() (err error) {
-		listed, native, err = e.t.src.referrers(gctx, d)
-		return err
-	})
-	g.Go(func() error {
-		tagged, _, failed = e.t.client.listFallback(gctx, e.t.src, d)
-		return nil
-	})
-	err := g.Wait()
-	e.native.set(native, err)
-	if err != nil || native {
-		return listed, err
-	}
-	return tagged, failed
+	list, _, api, err := e.t.client.listBoth(e.ctx, e.t.src, d)
+	e.native.set(api, err)
+	return list, err
 }
 
 func distinct(list []descriptor) []descriptor {
@@ -215,7 +201,8 @@ func distinct(list []descriptor) []descriptor {
 // absent gives those that the destination does not list.
 func (e *evidence) absent(a *about, list []descriptor) (missing []descriptor, err error) {
 	err = e.slot(func() error {
-		there, _, err := e.t.client.listReferrers(e.ctx, e.t.dst, a.subject)
+		there, api, err := e.t.client.listReferrers(e.ctx, e.t.dst, a.subject)
+		a.api = known(api)
 		for _, entry := range list {
 			if contains(there, entry.Digest) {
 				e.follow(a, entry.Digest)

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,11 +17,6 @@ import (
 // a tag.
 func (t *transfer) move(ctx context.Context, tree tree, ref string) error {
 	for i := len(tree.levels) - 1; i >= 0; i-- {
-		if i == 0 && ref != tree.root.digest.String() {
-			if err := t.confirm(); err != nil { // a tag comes when all is there
-				return err
-			}
-		}
 		g, gctx := t.group(ctx)
 		for _, m := range tree.levels[i] {
 			as := m.digest.String()
@@ -50,9 +46,6 @@ func (t *transfer) group(ctx context.Context) (*errgroup.Group, context.Context)
 func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
 	blobs, absent := m.blobs(), false
 	if t.offers() && len(blobs) > 0 {
-		if err := t.evidence.wait(ctx); err != nil {
-			return err
-		}
 		err := t.pace.run(ctx, func(ctx context.Context) error { return t.dst.writeManifest(ctx, ref, m) })
 		if err == nil {
 			return t.accepted(ctx, m, ref)
@@ -65,9 +58,6 @@ func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
 		blobs, absent = missing, true
 	}
 	if err := t.bring(ctx, blobs, absent); err != nil {
-		return err
-	}
-	if err := t.evidence.wait(ctx); err != nil {
 		return err
 	}
 	t.count(func(r *CopyResult) { r.Manifests++ })
@@ -99,22 +89,47 @@ func (t *transfer) offers() bool {
 // settle stores a manifest and reads it back: under its digest while the copy
 // goes on, under a tag at once.
 func (t *transfer) settle(ctx context.Context, m manifest, ref string) error {
+	if ref != m.digest.String() {
+		if err := t.confirm(); err != nil { // a tag comes when all is there
+			return err
+		}
+	}
 	err := t.pace.run(ctx, func(ctx context.Context) error { return t.dst.writeManifest(ctx, ref, m) })
 	if err != nil {
 		return err
 	}
-	check := func() error {
-		return t.pace.run(t.ctx, func(ctx context.Context) error { return readBack(ctx, t.dst, ref, m.digest) })
+	back := func(ctx context.Context) error { return readBack(ctx, t.dst, ref, m.digest) }
+	if ref != m.digest.String() {
+		return t.pace.run(ctx, back)
 	}
-	if ref != m.digest.String() || t.pace.most == 1 {
-		return check()
+	return t.check(back)
+}
+
+// check looks at what was written while the copy goes on, up to the next tag.
+// Where only one may write, it looks at once.
+func (t *transfer) check(look func(context.Context) error) error {
+	if t.pace.most == 1 {
+		return look(t.ctx)
 	}
-	t.checks.Go(check)
+	checked := newFuture[struct{}]()
+	t.mu.Lock()
+	t.checks = append(t.checks, checked)
+	t.mu.Unlock()
+	go func() { checked.set(struct{}{}, t.pace.run(t.ctx, look)) }()
 	return nil
 }
 
-// confirm waits until everything that was written has been read back.
-func (t *transfer) confirm() error { return t.checks.Wait() }
+// confirm waits until everything that was written so far has been looked at.
+func (t *transfer) confirm() (first error) {
+	t.mu.Lock()
+	checks := t.checks
+	t.mu.Unlock()
+	for _, checked := range checks {
+		<-checked.done
+		first = cmp.Or(first, checked.state.err)
+	}
+	return first
+}
 
 // accepted checks a manifest that the destination took as it stands, so that
 // it has all blobs, as it says: one of them is looked for.

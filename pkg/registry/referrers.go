@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -22,10 +24,10 @@ func fallbackTag(d release.Digest) string { return "sha256-" + d.Hex() }
 
 // listReferrers lists what refers to a digest, from the store's own list or
 // from the fallback tag. None is an empty list.
-func (c *Client) listReferrers(ctx context.Context, s store, d release.Digest) (list []descriptor, native bool, err error) {
-	list, native, err = s.referrers(ctx, d)
-	if err != nil || native {
-		return list, native, err
+func (c *Client) listReferrers(ctx context.Context, s store, d release.Digest) (list []descriptor, api bool, err error) {
+	list, api, err = s.referrers(ctx, d)
+	if err != nil || api {
+		return list, api, err
 	}
 	list, _, err = c.listFallback(ctx, s, d)
 	return list, false, err
@@ -136,6 +138,31 @@ func (s *remote) nextPage(current *url.URL, h http.Header) (*url.URL, error) {
 	return nil, nil
 }
 
+// knowledge is whether a store has the referrers API, as far as is known.
+type knowledge int
+
+const (
+	unknown knowledge = iota
+	native
+	byTag
+)
+
+func known(api bool) knowledge {
+	if api {
+		return native
+	}
+	return byTag
+}
+
+// changing is how a list of referrers is changed.
+type changing struct {
+	api knowledge
+	// early is the fallback tag's index, read ahead; nil if it was not.
+	early *future[manifest]
+	// patient waits before it looks again: see ensureListed.
+	patient bool
+}
+
 // ensureListed makes sure that a store lists these referrers of a digest, after
 // their manifests have been written.
 //
@@ -144,30 +171,28 @@ func (s *remote) nextPage(current *url.URL, h http.Header) (*url.URL, error) {
 // looks again, and puts what is missing there again. A patient one waits before
 // that for as long as another may need that has read the list already: then no
 // entry is lost once both are done.
-func (c *Client) ensureListed(ctx context.Context, s store, d release.Digest, added []manifest, patient bool) error {
+func (c *Client) ensureListed(ctx context.Context, s store, d release.Digest, added []manifest, how *changing) error {
 	if len(added) == 0 {
 		return nil
 	}
-	api := true
 	for try := 1; ; try++ {
 		start := time.Now()
-		missing, native, err := c.addMissing(ctx, s, d, added, api)
+		missing, err := c.addMissing(ctx, s, d, added, how)
 		if err != nil || len(missing) == 0 {
 			return err
 		}
 		most, hint := c.limits.Attempts, lostHint
-		if !native {
+		if how.api == byTag {
 			most, hint = 3*most, "others may be changing that list: try again"
 		}
 		if try > most {
 			return release.Unavailable(hint, "%s does not list %s among the referrers of %s", s.name(), missing[0].digest, d)
 		}
-		api = native
 		var wait time.Duration
 		switch {
-		case native: // it may take a moment
+		case how.api == native: // it may take a moment
 			wait = time.Duration(try) * c.limits.Pause
-		case patient || try > 1:
+		case how.patient || try > 1:
 			wait = c.limits.Settle + 3*time.Since(start)/2
 			wait += rand.N(wait/2 + 1)
 		}
@@ -178,36 +203,72 @@ func (c *Client) ensureListed(ctx context.Context, s store, d release.Digest, ad
 }
 
 // addMissing gives those referrers that a store does not list, and has put them
-// into the list where that is ours to do. api is false for a store that is known
-// to have none.
-func (c *Client) addMissing(ctx context.Context, s store, d release.Digest, added []manifest, api bool) (missing []manifest, native bool, err error) {
+// into the list where that is ours to do. It leaves in how what it learnt.
+func (c *Client) addMissing(ctx context.Context, s store, d release.Digest, added []manifest, how *changing) (missing []manifest, err error) {
 	unlock := c.linking.lock(s.name() + "@" + d.String())
 	defer unlock()
-	var list []descriptor
-	var index manifest
-	if api {
-		list, native, err = s.referrers(ctx, d)
-	}
-	if err == nil && !native {
-		list, index, err = c.listFallback(ctx, s, d)
-	}
+	list, index, err := c.current(ctx, s, d, how)
 	if err != nil {
-		return nil, native, err
+		return nil, err
 	}
 	missing = slices.DeleteFunc(slices.Clone(added), func(m manifest) bool { return contains(list, m.digest) })
-	if native || len(missing) == 0 {
-		return missing, native, nil
+	if how.api == native || len(missing) == 0 {
+		return missing, nil
 	}
 	// What others wrote there stays as it is.
 	raw, err := mergeListing(index.raw, missing)
 	if err != nil {
-		return nil, native, err
+		return nil, err
 	}
 	m, err := parse(cmp.Or(index.mediaType, typeIndex), raw, c.limits)
 	if err != nil {
-		return nil, native, err
+		return nil, err
 	}
-	return missing, native, s.writeManifest(ctx, fallbackTag(d), m)
+	return missing, s.writeManifest(ctx, fallbackTag(d), m)
+}
+
+// current gives the list as it is, and the index that holds it where there is
+// no API. A store of which nothing is known is asked in both ways at once.
+func (c *Client) current(ctx context.Context, s store, d release.Digest, how *changing) (list []descriptor, index manifest, err error) {
+	if how.api == unknown {
+		var api bool
+		if list, index, api, err = c.listBoth(ctx, s, d); err == nil {
+			how.api = known(api)
+		}
+		return list, index, err
+	}
+	if how.api == native {
+		if list, api, err := s.referrers(ctx, d); err != nil || api {
+			return list, manifest{}, err
+		}
+		how.api = byTag
+	}
+	if early := how.early; early != nil {
+		how.early = nil
+		index, err := early.get(ctx, s.name())
+		return index.body.Manifests, index, err
+	}
+	return c.listFallback(ctx, s, d)
+}
+
+// listBoth lists with the API and from the fallback tag at once. Where there is
+// an API, the tag counts for nothing.
+func (c *Client) listBoth(ctx context.Context, s store, d release.Digest) (list []descriptor, index manifest, api bool, err error) {
+	var tagged []descriptor
+	var failed error
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		list, api, err = s.referrers(gctx, d)
+		return err
+	})
+	g.Go(func() error {
+		tagged, index, failed = c.listFallback(gctx, s, d)
+		return nil
+	})
+	if err := g.Wait(); err != nil || api {
+		return list, manifest{}, api, err
+	}
+	return tagged, index, false, failed
 }
 
 // mergeListing adds entries to an index, which may be nil, without touching
