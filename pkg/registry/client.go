@@ -134,7 +134,7 @@ type cache struct {
 	mu      sync.Mutex
 	entries map[release.Subject]manifest
 	order   []release.Subject
-	bytes   int
+	bytes   int64
 }
 
 const cacheBytes = 8 * mib
@@ -152,16 +152,16 @@ func (c *cache) put(s release.Subject, m manifest) {
 	if c.entries == nil {
 		c.entries = map[release.Subject]manifest{}
 	}
-	if _, ok := c.entries[s]; ok || len(m.raw) > cacheBytes/2 {
+	if _, ok := c.entries[s]; ok || m.weight() > cacheBytes/2 {
 		return
 	}
 	c.entries[s] = m
 	c.order = append(c.order, s)
-	c.bytes += len(m.raw)
+	c.bytes += m.weight()
 	for c.bytes > cacheBytes {
 		oldest := c.order[0]
 		c.order = c.order[1:]
-		c.bytes -= len(c.entries[oldest].raw)
+		c.bytes -= c.entries[oldest].weight()
 		delete(c.entries, oldest)
 	}
 }

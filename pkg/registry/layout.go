@@ -80,6 +80,9 @@ func (s *layout) entries() (list []descriptor, raw []json.RawMessage, err error)
 	var index struct {
 		Manifests []json.RawMessage `json:"manifests"`
 	}
+	if err := tooRich(content, mostValues); err != nil {
+		return nil, nil, err
+	}
 	canonical, err := release.CanonicalJSON(content)
 	if err == nil {
 		err = json.Unmarshal(canonical, &index)

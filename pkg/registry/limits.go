@@ -27,7 +27,8 @@ type Limits struct {
 	// the image, 2 about that. Default 4.
 	EvidenceDepth int
 	// ManifestBytes is the most bytes of all manifests of one copy, its
-	// evidence's too: they are held together. Default 64 MiB.
+	// evidence's too: they are held together. What parsing makes of them counts,
+	// too. Default 64 MiB.
 	ManifestBytes int64
 	// Pages is the most pages of one listing. Default 64.
 	Pages int

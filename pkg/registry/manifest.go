@@ -78,6 +78,7 @@ type manifest struct {
 	digest    release.Digest
 	mediaType string
 	raw       []byte
+	values    int // that JSON has in it
 	body      body
 }
 

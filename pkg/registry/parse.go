@@ -27,10 +27,18 @@ func refused(d release.Digest, format string, args ...any) error {
 // without duplicate keys, invalid UTF-8 or trailing bytes; no key that differs
 // from a known one in case only, which Go programs take for the same; one
 // media type in header and body, and the fields of that type and of no other.
-func parse(contentType string, raw []byte, l Limits) (manifest, error) {
-	m := manifest{digest: release.DigestOf(raw), raw: raw}
+func parse(contentType string, raw []byte, l Limits) (m manifest, err error) {
+	alone(len(raw), func() { m, err = parseManifest(contentType, raw, l) })
+	return m, err
+}
+
+func parseManifest(contentType string, raw []byte, l Limits) (manifest, error) {
+	m := manifest{digest: release.DigestOf(raw), raw: raw, values: values(raw)}
 	if int64(len(raw)) > l.Manifest {
 		return manifest{}, refused(m.digest, "%d bytes, at most %d are read", len(raw), l.Manifest)
+	}
+	if m.values > mostValues {
+		return manifest{}, refused(m.digest, "%d values, at most %d are read", m.values, mostValues)
 	}
 	canonical, err := release.CanonicalJSON(raw)
 	if err != nil {

@@ -104,6 +104,9 @@ func (c *Client) image(ctx context.Context, s store, m manifest, want string) (r
 	if err != nil {
 		return release.PlatformImage{}, err
 	}
+	if err := tooRich(raw, mostValues); err != nil {
+		return release.PlatformImage{}, err
+	}
 	config, err := parseConfig(raw)
 	if err != nil {
 		return release.PlatformImage{}, refused(m.digest, "configuration %s: %w", m.body.Config.Digest, err)

@@ -140,7 +140,7 @@ func (c *Client) readBlob(ctx context.Context, s store, d descriptor, most int64
 	read := func() ([]byte, error) {
 		v := verifying(ctx, s, d, c.limits, nil)(0)
 		defer v.Close()
-		return io.ReadAll(v)
+		return readAll(v, d.Size, most)
 	}
 	raw, err := read()
 	if errors.Is(err, errOtherBytes) {
@@ -179,7 +179,11 @@ func (c *Client) tags(ctx context.Context, repository string) ([]string, error) 
 		if err := json.Unmarshal(a.body, &body); err != nil {
 			return nil, release.Unavailable("look at what the registry answers", "%s: list of tags: %w", repository, err)
 		}
-		list = append(list, body.Tags...)
+		for _, tag := range body.Tags {
+			if tagPattern.MatchString(tag) { // nobody can ask for another
+				list = append(list, tag)
+			}
+		}
 		if len(list) > c.limits.Tags || page == c.limits.Pages {
 			return nil, release.Denied("clear old tags away", "%s: more than %d tags or %d pages of them", repository, c.limits.Tags, c.limits.Pages)
 		}

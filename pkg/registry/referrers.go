@@ -50,6 +50,7 @@ func (c *Client) listFallback(ctx context.Context, s store, d release.Digest) ([
 
 // referrers asks the referrers API, page by page.
 func (s *remote) referrers(ctx context.Context, d release.Digest) (list []descriptor, ok bool, err error) {
+	var read int64
 	next := s.c.api(s.repo, "referrers", d.String())
 	for page := 1; next != nil; page++ {
 		if page > s.c.limits.Pages {
@@ -67,6 +68,12 @@ func (s *remote) referrers(ctx context.Context, d release.Digest) (list []descri
 				return nil, false, release.Unavailable("try again", "%s: page %d of the referrers of %s is missing", s.name(), page, d)
 			}
 			return nil, false, nil
+		}
+		if err := tooRich(a.body, mostValues); err != nil {
+			return nil, false, err
+		}
+		if read += int64(len(a.body)) + valueBytes*int64(values(a.body)); read > s.c.limits.ManifestBytes {
+			return nil, false, release.Denied(floodHint, "%s: the lists of the referrers of %s take more than %d bytes", s.name(), d, s.c.limits.ManifestBytes)
 		}
 		some, err := parseListing(a.body)
 		if err != nil {

@@ -84,7 +84,7 @@ func (c *Client) fetchOnce(ctx context.Context, r *request, most int64) (answer,
 	if resp.ContentLength > most {
 		return answer{}, tooLarge(r.url, resp.ContentLength, most)
 	}
-	a.body, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
+	a.body, err = readAll(resp.Body, resp.ContentLength, most)
 	if err != nil {
 		return answer{}, c.classify(ctx, small, r.repo.host, err)
 	}

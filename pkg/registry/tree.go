@@ -62,11 +62,14 @@ func (t *transfer) tree(ctx context.Context, d release.Digest) (tree, error) {
 
 // hold counts a manifest that the copy keeps until its end.
 func (t *transfer) hold(m manifest) error {
-	most := t.client.limits.ManifestBytes
-	if t.held.Add(int64(len(m.raw))) > most {
-		return release.Denied("nothing legitimate is that large", "%s: the manifests of one copy have more than %d bytes", t.src.name(), most)
+	if t.held.Add(m.weight()) > t.client.limits.ManifestBytes {
+		return t.tooHeavy()
 	}
 	return nil
+}
+
+func (t *transfer) tooHeavy() error {
+	return release.Denied("nothing legitimate is that large", "%s: the manifests of one copy take more than %d bytes", t.src.name(), t.client.limits.ManifestBytes)
 }
 
 func isParent(level []manifest) bool {
@@ -92,6 +95,13 @@ func (t *transfer) below(ctx context.Context, level []manifest, most int) ([]man
 	}
 	if len(wanted) > most {
 		return nil, refused(level[0].digest, "more than %d manifests behind it", t.client.limits.Manifests)
+	}
+	announced := t.held.Load()
+	for _, d := range wanted {
+		announced += min(d.Size, t.client.limits.ManifestBytes)
+	}
+	if announced > t.client.limits.ManifestBytes {
+		return nil, t.tooHeavy()
 	}
 	children := make([]manifest, len(wanted))
 	g, gctx := errgroup.WithContext(ctx)

@@ -112,8 +112,32 @@ func (c *Client) PushRelease(ctx context.Context, repository string, d release.D
 	return release.Subject{Repository: repo.String(), Digest: m.digest}, nil
 }
 
-// mostModel bounds one layer of a release: a model or a lock.
-const mostModel = 16 * mib
+// mostModel bounds one layer of a release, a model or a lock; mostModels bounds
+// all of them.
+const (
+	mostModel  = 16 * mib
+	mostModels = 4 * mostModel
+)
+
+func (c *Client) releaseLayers(ctx context.Context, s store, m manifest) ([][]byte, error) {
+	layers, total := make([][]byte, len(m.body.Layers)), int64(0)
+	for _, d := range m.body.Layers {
+		if total += min(d.Size, mostModels+1); total > mostModels {
+			return nil, release.Denied("nothing legitimate is that large", "%s: the layers of release %s have more than %d bytes", s.name(), m.digest, mostModels)
+		}
+	}
+	for i, d := range m.body.Layers {
+		raw, err := c.readBlob(ctx, s, d, mostModel)
+		if err == nil {
+			err = tooRich(raw, mostModelValues)
+		}
+		if err != nil {
+			return nil, err
+		}
+		layers[i] = raw
+	}
+	return layers, nil
+}
 
 // PullRelease reads a release document. Bytes that are no release in canonical
 // form, or not the ones that the subject names, are a denial.
@@ -136,11 +160,9 @@ func (c *Client) pullRelease(ctx context.Context, s release.Subject) (release.Do
 	if _, err := release.Layers(m.raw); err != nil {
 		return release.Document{}, release.Denied(hint, "%w", err)
 	}
-	layers := make([][]byte, len(m.body.Layers))
-	for i, d := range m.body.Layers {
-		if layers[i], err = c.readBlob(ctx, st, d, mostModel); err != nil {
-			return release.Document{}, err
-		}
+	layers, err := c.releaseLayers(ctx, st, m)
+	if err != nil {
+		return release.Document{}, err
 	}
 	doc, err := release.Decode(m.raw, layers)
 	if err != nil {

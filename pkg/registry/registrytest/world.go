@@ -159,7 +159,7 @@ func operations() []operation {
 			path := filepath.Join(dir, "image")
 			if full { // something else is there already
 				other := w.src.Put(t, "other", "", NewImage(9, 10))
-				must(w.c.Transfer(t.Context(), other.String(), kind+path+":old", registry.CopyOptions{}))(t)
+				must(NewClient(t, FastLimits()).Transfer(t.Context(), other.String(), kind+path+":old", registry.CopyOptions{}))(t)
 			} else if kind == "oci:" {
 				if err := os.Mkdir(path, 0o755); err != nil {
 					t.Fatal(err)
