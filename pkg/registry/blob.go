@@ -47,7 +47,7 @@ func (t *transfer) blob(ctx context.Context, d descriptor, absent bool) error {
 	if err != nil {
 		return fmt.Errorf("blob %s: %w", d.Digest, err)
 	}
-	if !t.validating { // one that validates says so when it gets the manifest
+	if !t.validating.Load() { // one that validates says so when it gets the manifest
 		err := t.check(func(ctx context.Context) error { return held(ctx, t.dst, d) })
 		if err != nil {
 			return err

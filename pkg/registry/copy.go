@@ -108,7 +108,7 @@ type transfer struct {
 	step     *event.Step
 	pace     *pace
 	// validating: the destination refuses a manifest whose blobs it lacks.
-	validating bool
+	validating atomic.Bool
 	evidence   *evidence    // nil if none goes along
 	held       atomic.Int64 // bytes of manifests
 
@@ -130,7 +130,8 @@ func (c *Client) newTransfer(ctx context.Context, src, dst store, o CopyOptions,
 		result: CopyResult{Source: src.name(), Destination: dst.name(), Tags: o.Tags, DryRun: o.DryRun},
 		blobs:  map[release.Digest]*moved{}}
 	if r, ok := dst.(*remote); ok {
-		t.validating, _ = r.validates()
+		yes, _ := r.validates()
+		t.validating.Store(yes)
 	}
 	return t
 }
@@ -204,13 +205,14 @@ func (t *transfer) copy(ctx context.Context, d release.Digest, there tagged) err
 
 // probe finds out what the destination validates, where the copy is large
 // enough to gain by it.
-func (t *transfer) probe(ctx context.Context, tree tree) (err error) {
+func (t *transfer) probe(ctx context.Context, tree tree) error {
 	const enough = 4
 	dst, ok := t.dst.(*remote)
-	if !ok || t.options.DryRun || t.validating || tree.blobs() < enough {
+	if !ok || t.options.DryRun || t.validating.Load() || tree.blobs() < enough {
 		return nil
 	}
-	t.validating, err = dst.probe(ctx)
+	proven, err := dst.probe(ctx)
+	t.validating.Store(proven)
 	return err
 }
 

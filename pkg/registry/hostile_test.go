@@ -291,7 +291,6 @@ func TestHugeManifest(t *testing.T) {
 		t.Run(fmt.Sprintf("announced %v", announced), func(t *testing.T) {
 			h := newHostile(t)
 			s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 10))
-			var sent int64
 			h.src.On("GET", anyManifest, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 				w.Header().Set("Content-Type", release.MediaTypeManifest)
 				if announced {
@@ -299,9 +298,7 @@ func TestHugeManifest(t *testing.T) {
 				}
 				chunk := bytes.Repeat([]byte(" "), 1<<20)
 				for range 99 {
-					n, err := w.Write(chunk)
-					sent += int64(n)
-					if err != nil {
+					if _, err := w.Write(chunk); err != nil {
 						return
 					}
 				}

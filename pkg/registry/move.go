@@ -48,14 +48,16 @@ func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
 	if t.offers() && len(blobs) > 0 {
 		err := t.pace.run(ctx, func(ctx context.Context) error { return t.dst.writeManifest(ctx, ref, m) })
 		if err == nil {
-			return t.accepted(ctx, m, ref)
-		}
-		missing, ok := missingBlobs(err, m)
-		if !ok {
+			complete, err := t.accepted(ctx, m, ref)
+			if err != nil || complete {
+				return err
+			}
+		} else if missing, ok := missingBlobs(err, m); ok {
+			t.count(func(r *CopyResult) { r.Present += len(blobs) - len(missing) })
+			blobs, absent = missing, true
+		} else {
 			return err
 		}
-		t.count(func(r *CopyResult) { r.Present += len(blobs) - len(missing) })
-		blobs, absent = missing, true
 	}
 	if err := t.bring(ctx, blobs, absent); err != nil {
 		return err
@@ -83,7 +85,7 @@ func (t *transfer) place(ctx context.Context, m manifest, ref string) error {
 // offers reports whether manifests go before their blobs. Within one registry
 // mounting them takes no longer.
 func (t *transfer) offers() bool {
-	return t.validating && !t.options.DryRun && !t.mountable()
+	return t.validating.Load() && !t.options.DryRun && !t.mountable()
 }
 
 // settle stores a manifest and reads it back: under its digest while the copy
@@ -132,23 +134,33 @@ func (t *transfer) confirm() (first error) {
 }
 
 // accepted checks a manifest that the destination took as it stands, so that
-// it has all blobs, as it says: one of them is looked for.
-func (t *transfer) accepted(ctx context.Context, m manifest, ref string) error {
+// it has all blobs, as it says: one of them is looked for. A registry that does
+// not keep to what it was proven to do is not believed any more: it gets the
+// blobs, and the manifest again.
+func (t *transfer) accepted(ctx context.Context, m manifest, ref string) (complete bool, err error) {
 	blobs := m.blobs()
-	t.count(func(r *CopyResult) { r.Manifests++; r.Present += len(blobs) })
 	sample := blobs[rand.N(len(blobs))]
+	complete = true
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return readBack(gctx, t.dst, ref, m.digest) })
 	if !sample.foreign() {
-		g.Go(func() error {
-			err := held(gctx, t.dst, sample)
-			if dst, ok := t.dst.(*remote); ok && release.KindOf(err) == release.KindUnavailable {
-				dst.disproved(ctx)
-			}
+		g.Go(func() (err error) {
+			complete, err = t.dst.has(gctx, sample)
 			return err
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return false, err
+	}
+	if !complete {
+		t.validating.Store(false)
+		if dst, ok := t.dst.(*remote); ok {
+			dst.disproved(ctx)
+		}
+		return false, nil
+	}
+	t.count(func(r *CopyResult) { r.Manifests++; r.Present += len(blobs) })
+	return true, nil
 }
 
 // moved is a blob that was brought or is on its way.
