@@ -41,8 +41,13 @@ const mostEntries = 100_000
 func readArchive(f *os.File) (*archive, error) {
 	a := &archive{f: f, entries: map[string]span{}}
 	r := tar.NewReader(f)
+	older := false
 	for count := 0; ; count++ {
 		h, err := r.Next()
+		if errors.Is(err, io.EOF) && older && a.entries[indexFile] == (span{}) {
+			return nil, release.Misuse("save it with Docker 25 or later, or turn it into an oci-archive with `skopeo copy docker-archive:FILE oci-archive:FILE`",
+				"%s is an archive of an older `docker save`, which is no image layout", f.Name())
+		}
 		if errors.Is(err, io.EOF) {
 			return a, nil
 		}
@@ -50,6 +55,7 @@ func readArchive(f *os.File) (*archive, error) {
 			return nil, release.Denied("this is no uncompressed tar archive of an image layout", "%s, entry %d: %w", f.Name(), count, cmpErr(err))
 		}
 		name := path.Clean(h.Name)
+		older = older || name == "manifest.json"
 		if h.Typeflag != tar.TypeReg || !layoutName(name) {
 			continue
 		}

@@ -262,3 +262,175 @@ func TestTransferNames(t *testing.T) {
 		t.Errorf("a digest was tagged: %+v, %v", got, err)
 	}
 }
+
+// What `docker save` writes since Docker 25, with one name and with two, and a
+// layout whose name is a whole reference.
+func TestLayoutNames(t *testing.T) {
+	img := registrytest.NewImage(1, 1000)
+	saved := func(names ...string) map[string][]byte {
+		all := files("", img)
+		var list []any
+		for _, name := range names {
+			list = append(list, map[string]any{"mediaType": img.Manifest.MediaType, "digest": img.Manifest.Digest, "size": len(img.Manifest.Bytes),
+				"annotations": map[string]string{"io.containerd.image.name": "docker.io/acme/" + name, "org.opencontainers.image.ref.name": name}})
+		}
+		all["index.json"], _ = json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": release.MediaTypeIndex, "manifests": list})
+		all["manifest.json"], all["repositories"] = []byte(`[{"Config":"blobs/sha256/x"}]`), []byte(`{}`)
+		return all
+	}
+	for name, c := range map[string]struct {
+		names []string
+		tag   string
+	}{
+		"a tag":              {[]string{"v1"}, "v1"},
+		"two tags":           {[]string{"v1", "latest"}, ""},
+		"a whole reference":  {[]string{"docker.io/acme/app:v2"}, "v2"},
+		"a name without tag": {[]string{"docker.io/acme/app"}, ""},
+		"no name":            {[]string{""}, ""},
+		"something odd":      {[]string{"-x y"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHostile(t)
+			list := append(entries(saved(c.names...)),
+				tarEntry{header: tar.Header{Name: "blobs/", Typeflag: tar.TypeDir}}, tarEntry{header: tar.Header{Name: "blobs/sha256/", Typeflag: tar.TypeDir}})
+			got, err := h.c.Transfer(t.Context(), "oci-archive:"+writeTar(t, list...), h.dst.Host+"/dst", registry.CopyOptions{Referrers: true})
+			if err != nil || got.Digest != img.Manifest.Digest || strings.Join(got.Tags, " ") != c.tag {
+				t.Fatalf("got %+v, %v, want tag %q", got, err, c.tag)
+			}
+			h.dst.Whole(t, "dst", img)
+		})
+	}
+	t.Run("an older docker save", func(t *testing.T) {
+		h := newHostile(t)
+		all := saved("v1")
+		delete(all, "index.json")
+		_, err := h.c.Transfer(t.Context(), "oci-archive:"+writeTar(t, entries(all)...), h.dst.Host+"/dst:v1", registry.CopyOptions{})
+		h.check(t, err, release.KindUsage, "docker save")
+	})
+}
+
+// Names that lead elsewhere are no files of the layout, and an archive that ends
+// early is none.
+func TestHostileArchives(t *testing.T) {
+	img := registrytest.NewImage(1, 3000)
+	t.Run("names that lead elsewhere", func(t *testing.T) {
+		h := newHostile(t)
+		all := files("v1", img)
+		layer := "blobs/sha256/" + img.Blobs[1].Digest.Hex()
+		for _, name := range []string{"../" + layer, "/" + layer, "x/" + layer, "blobs/sha256/../../../" + layer} {
+			moved := entries(all)
+			for i := range moved {
+				if moved[i].header.Name == layer {
+					moved[i].header.Name = name
+				}
+			}
+			_, err := h.c.Transfer(t.Context(), "oci-archive:"+writeTar(t, moved...), h.dst.Host+"/dst:v1", registry.CopyOptions{})
+			h.check(t, err, release.KindUnavailable)
+		}
+	})
+	for _, kind := range []byte{tar.TypeSymlink, tar.TypeLink, tar.TypeFifo, tar.TypeChar, tar.TypeDir} {
+		t.Run("index.json is no file: "+string(kind), func(t *testing.T) {
+			h := newHostile(t)
+			all := files("v1", img)
+			delete(all, "index.json")
+			list := append(entries(all), tarEntry{header: tar.Header{Name: "index.json", Typeflag: kind, Linkname: "/etc/passwd"}})
+			_, err := h.c.Transfer(t.Context(), "oci-archive:"+writeTar(t, list...), h.dst.Host+"/dst:v1", registry.CopyOptions{})
+			h.check(t, err, release.KindUnavailable)
+		})
+	}
+	t.Run("cut off", func(t *testing.T) {
+		h := newHostile(t)
+		s := h.src.Put(t, "src", "v1", img)
+		whole := filepath.Join(t.TempDir(), "whole.tar")
+		if _, err := h.c.Transfer(t.Context(), s.String(), "oci-archive:"+whole+":v1", registry.CopyOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := 0; n < len(raw)-1024; n += 500 { // the last two blocks are the end's
+			file, repo := filepath.Join(t.TempDir(), "cut.tar"), fmt.Sprintf("dst%d", n)
+			if err := os.WriteFile(file, raw[:n], 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := h.c.Transfer(t.Context(), "oci-archive:"+file, h.dst.Host+"/"+repo+":v1", registry.CopyOptions{})
+			switch kind := release.KindOf(err); {
+			case err == nil: // what was cut off is the padding behind the index
+				h.dst.Whole(t, repo, img)
+			case kind != release.KindDenied && kind != release.KindUnavailable:
+				t.Errorf("cut at %d of %d: %v", n, len(raw), err)
+			case count(h.dst, "PUT", "/v2/"+repo+"/manifests/") > 0:
+				t.Errorf("cut at %d of %d: the destination was changed", n, len(raw))
+			}
+		}
+	})
+}
+
+// A layout or archive that cannot be written says where, and leaves nothing
+// that looks complete.
+func TestLayoutThatCannotBeWritten(t *testing.T) {
+	h := newHostile(t)
+	s := h.src.Put(t, "src", "v1", registrytest.NewImage(1, 1000))
+	dir := t.TempDir()
+	obstacle := filepath.Join(dir, "obstacle")
+	if err := os.WriteFile(obstacle, []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	taken := filepath.Join(dir, "taken")
+	if err := os.MkdirAll(taken, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(taken, "blobs"), []byte("mine"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, destination := range []string{"oci:" + obstacle, "oci:" + obstacle + "/below", "oci:" + taken, "oci-archive:" + obstacle + "/x.tar", "oci-archive:" + dir + "/absent/x.tar"} {
+		_, err := h.c.Transfer(t.Context(), s.String(), destination+":v1", registry.CopyOptions{})
+		h.check(t, err, release.KindUnavailable, filepath.Base(dir))
+	}
+	_, err := h.c.Transfer(t.Context(), s.String(), "oci-archive:"+obstacle+":v1", registry.CopyOptions{})
+	h.check(t, err, release.KindDenied)
+	for file, want := range map[string]string{obstacle: "mine", filepath.Join(taken, "blobs"): "mine"} {
+		if got, err := os.ReadFile(file); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", file, got, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(taken, "index.json")); err == nil {
+		t.Error("there is an index of what is not there")
+	}
+}
+
+// The same image with the same evidence gives the same archive, in whatever
+// order the answers come.
+func TestArchiveWithEvidenceIsReproducible(t *testing.T) {
+	h := newHostile(t)
+	img := registrytest.NewIndex(registrytest.NewImage(1, 1000), registrytest.NewPlatformImage(2, "arm64", 10))
+	s := h.src.Put(t, "src", "v1", img)
+	backend := inMemory(true)
+	for _, about := range []registrytest.Image{img, img.Children[0], img.Children[1]} {
+		for i := range 4 {
+			sbom := backend.PutReferrer(t, h.src, "src", about.Manifest, "application/spdx+json", fmt.Sprint("sbom ", i, about.Manifest.Digest))
+			backend.PutReferrer(t, h.src, "src", sbom.Manifest, "application/x", fmt.Sprint("about it ", i))
+		}
+		of := s
+		of.Digest = about.Manifest.Digest
+		h.src.PutLegacy(t, of, release.LegacySignature, registrytest.NewSignature(of, "one"))
+	}
+	dir := t.TempDir()
+	sums := map[release.Digest]bool{}
+	for i := range 4 {
+		file := filepath.Join(dir, fmt.Sprint(i))
+		got, err := h.c.Transfer(t.Context(), s.String(), "oci-archive:"+file+":x", registry.CopyOptions{Referrers: true})
+		if err != nil || got.Referrers != 24 || got.Legacy != 3 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums[release.DigestOf(raw)] = true
+	}
+	if len(sums) != 1 {
+		t.Errorf("%d different archives", len(sums))
+	}
+}

@@ -180,38 +180,51 @@ func (c *Client) rootOf(ctx context.Context, src store, l location) (release.Dig
 		return m.digest, tag, err
 	}
 	if tag == "" {
-		var err error
-		if tag, l.digest, err = src.(*layout).only(); err != nil || tag == "" {
-			return l.digest, "", err
-		}
+		tag, d, err := src.(*layout).only()
+		return d, tag, err
 	}
 	d, err := src.digest(ctx, tag)
 	return d, tag, err
 }
 
-// only gives the one image of a layout, by its tag or, without one, its digest.
+// only gives the one image of a layout, and its tag if it has one that another
+// place can take over. Several names of one image are no tag.
 func (s *layout) only() (string, release.Digest, error) {
 	list, _, err := s.entries()
 	if err != nil {
 		return "", release.Digest{}, err
 	}
-	var tags []string
-	var images []descriptor
+	images := map[release.Digest]bool{}
+	var one release.Digest
+	var names []string
 	for _, d := range list {
-		tag := d.Annotations[refAnnotation]
-		if strings.HasPrefix(tag, "sha256-") { // a list of referrers
+		name := d.Annotations[refAnnotation]
+		if strings.HasPrefix(name, "sha256-") { // a list of referrers, or a tag of cosign's
 			continue
 		}
-		images = append(images, d)
-		tags = append(tags, printable(tag, 60))
+		one, images[d.Digest] = d.Digest, true
+		names = append(names, printable(name, 60))
 	}
-	switch len(images) {
-	case 0:
+	switch {
+	case len(images) == 0:
 		return "", release.Digest{}, release.Unavailable("check the path", "%s: no image: %w", s.label, ErrNotFound)
-	case 1:
-		return images[0].Annotations[refAnnotation], images[0].Digest, nil
+	case len(images) > 1:
+		return "", release.Digest{}, release.Misuse("say which one: "+s.label+":TAG or @sha256:…", "%s holds %d images: %s", s.label, len(images), strings.Join(names, ", "))
+	case len(names) > 1:
+		return "", one, nil
 	}
-	return "", release.Digest{}, release.Misuse("say which one: "+s.label+":TAG or @sha256:…", "%s holds %d images: %s", s.label, len(images), strings.Join(tags, ", "))
+	return tagOf(names[0]), one, nil
+}
+
+// tagOf gives the tag of a name in a layout: some tools write whole references.
+func tagOf(name string) string {
+	if _, tag := splitTag(name); tag != "" {
+		name = tag
+	}
+	if !tagPattern.MatchString(name) {
+		return ""
+	}
+	return name
 }
 
 func (c *Client) openSource(l location) (store, func(), error) {
