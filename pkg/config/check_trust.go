@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -65,7 +66,16 @@ func (k *checker) trust() {
 			k.holders(at("trust", string(role)), role, holders)
 		}
 	}
+	if k.c.File.Trust == nil {
+		return
+	}
+	for i, r := range k.c.File.Trust.Revoked {
+		k.revocation(at("trust", "revoked").index(i), r)
+	}
 }
+
+// quorums are the roles for which several distinct parties can be asked for.
+var quorums = []release.Role{release.Builder, release.Scanner, release.Tester, release.Owner}
 
 func (k *checker) holders(p path, role release.Role, h *Holders) {
 	list := p
@@ -79,28 +89,78 @@ func (k *checker) holders(p path, role release.Role, h *Holders) {
 	}
 	switch threshold := p.key("threshold"); {
 	case !k.number(threshold):
-	case role != release.Owner:
-		k.fail(threshold, "environments.E.approvals.required is the quorum of approvers", "only owner has a threshold")
+	case role == release.Approver:
+		k.fail(threshold, "environments.E.approvals.required is the quorum of approvers", "%s has no threshold here", role)
+	case !slices.Contains(quorums, role):
+		k.fail(threshold, "remove it", "%s has no threshold: one party of that role acts at a time", role)
 	case h.Threshold < 1:
 		k.fail(threshold, "", "expected at least 1, got %d", h.Threshold)
 	case h.Threshold > len(names):
-		k.fail(threshold, "lower it, or name more owners", "%d owners must agree and %d are named", h.Threshold, len(names))
+		k.fail(threshold, "lower it, or name more", "%d distinct parties must sign and %d are named", h.Threshold, len(names))
 	}
 }
 
 func (k *checker) party(p path, party Party) {
 	k.required(p.key("name"), party.Name, "alice")
+	identity := party.Identity != "" || party.IdentityMatch != ""
 	switch {
-	case party.Key == "" && party.Identity == "":
+	case party.Key == "" && !identity:
 		k.fail(p, "write key: keys/"+orElse(party.Name, "alice")+".pub, or identity: and issuer:", "expected a key or an identity")
-	case party.Key != "" && (party.Identity != "" || party.Issuer != ""):
+	case party.Key != "" && (identity || party.Issuer != "" || party.IssuerMatch != "" || party.Claims != nil):
 		k.fail(p, "make two entries of the same name", "expected a key or an identity, got both")
 	case party.Key != "":
 		k.publicKey(p.key("key"), party.Key)
-	case party.Issuer == "":
-		k.fail(p, "write issuer: https://token.actions.githubusercontent.com", "an identity counts only with the issuer that vouches for it")
 	default:
+		k.identity(p, party)
+	}
+	if before, after := party.NotBefore.Time, party.NotAfter.Time; !before.IsZero() && !after.IsZero() && after.Before(before) {
+		k.fail(p.key("notAfter"), "", "it ends before notBefore")
+	}
+}
+
+func (k *checker) identity(p path, party Party) {
+	switch {
+	case party.Identity != "" && party.IdentityMatch != "":
+		k.fail(p.key("identityMatch"), "make two entries of the same name", "expected identity or identityMatch, got both")
+	case party.Issuer != "" && party.IssuerMatch != "":
+		k.fail(p.key("issuerMatch"), "make two entries of the same name", "expected issuer or issuerMatch, got both")
+	case party.Issuer == "" && party.IssuerMatch == "":
+		k.fail(p, "write issuer: https://token.actions.githubusercontent.com", "an identity counts only with the issuer that vouches for it")
+	}
+	if party.Issuer != "" {
 		k.link(p.key("issuer"), party.Issuer)
+	}
+	k.expression(p.key("identityMatch"), party.IdentityMatch)
+	k.expression(p.key("issuerMatch"), party.IssuerMatch)
+	if party.Claims != nil && *party.Claims == (Claims{}) {
+		k.fail(p.key("claims"), "write repository: https://github.com/acme/openclaw, or remove it", "it asks for nothing")
+	}
+}
+
+// expression checks what is matched against identities: all of the name has to
+// match, and not anybody's.
+func (k *checker) expression(p path, expression string) {
+	if expression == "" {
+		return
+	}
+	if err := release.CheckPattern(expression); err != nil {
+		k.fail(p, `write one such as https://github\.com/acme/openclaw/.+; all of the name has to match it`, "%w", err)
+	}
+}
+
+func (k *checker) revocation(p path, r Revocation) {
+	k.required(p.key("reason"), r.Reason, "laptop stolen")
+	switch {
+	case (r.Key == "") == (r.Identity == ""):
+		k.fail(p, "write key: keys/lost.pub, or identity:", "expected a key or an identity")
+	case r.Key != "" && r.Issuer != "":
+		k.fail(p.key("issuer"), "remove it", "a key has no issuer")
+	case strings.HasPrefix(r.Key, "sha256:"):
+		if _, err := release.ParseDigest(r.Key); err != nil {
+			k.fail(p.key("key"), "promote keys public KEY shows the fingerprint with -o json", "%w", err)
+		}
+	case r.Key != "":
+		k.publicKey(p.key("key"), r.Key)
 	}
 }
 

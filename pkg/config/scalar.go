@@ -27,6 +27,22 @@ func (r *Rate) UnmarshalText(b []byte) error {
 // Day is the beginning of a day in UTC, or an instant.
 type Day struct{ time.Time }
 
+// LastDay is the last second of a day in UTC, or an instant.
+type LastDay struct{ time.Time }
+
+// UnmarshalText reads 2006-01-02 or RFC 3339.
+func (d *LastDay) UnmarshalText(b []byte) error {
+	var day Day
+	if err := day.UnmarshalText(b); err != nil {
+		return err
+	}
+	d.Time = day.Time
+	if len(b) == len(time.DateOnly) {
+		d.Time = day.Add(24*time.Hour - time.Second)
+	}
+	return nil
+}
+
 // UnmarshalText reads 2006-01-02 or RFC 3339.
 func (d *Day) UnmarshalText(b []byte) error {
 	for _, layout := range []string{time.DateOnly, time.RFC3339} {

@@ -52,7 +52,7 @@ func schema(t *testing.T) []byte {
 		switch t {
 		case reflect.TypeFor[time.Duration]():
 			return scalar(`^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`)
-		case reflect.TypeFor[Day]():
+		case reflect.TypeFor[Day](), reflect.TypeFor[LastDay]():
 			return scalar(`^[0-9]{4}-[0-9]{2}-[0-9]{2}`)
 		case reflect.TypeFor[Rate]():
 			return scalar(`^[0-9]+(\.[0-9]+)?/[smh]$`)

@@ -29,19 +29,24 @@ type Trust struct {
 	Owner *Holders `yaml:"owner"`
 	// Whoever may pass over a denial, visibly.
 	BreakGlass *Holders `yaml:"breakGlass"`
+	// Keys and identities that count for nothing any more, whatever the roles
+	// say.
+	Revoked []Revocation `yaml:"revoked"`
 }
 
-// Holders are the parties that hold a role: a list, or for owners a mapping
-// with a threshold.
+// Holders are the parties that hold a role: a list, or a mapping with a
+// threshold.
 type Holders struct {
-	// How many distinct owners must agree. Default: 1.
+	// How many distinct parties must sign, for builder, scanner, tester and
+	// owner. Default: 1.
 	Threshold int `yaml:"threshold"`
 	// The parties.
 	Of []Party `yaml:"of"`
 }
 
 // Party is a person or a machine: a public key, or an identity with its issuer.
-// Several entries of one name are the same party.
+// Several entries of one name are the same party, such as the old and the new
+// key of a rotation.
 type Party struct {
 	// Names count for quorums, not keys.
 	Name string `yaml:"name" jsonschema:"required"`
@@ -49,8 +54,49 @@ type Party struct {
 	Key string `yaml:"key"`
 	// A certificate's subject alternative name, matched exactly.
 	Identity string `yaml:"identity"`
+	// A regular expression (RE2) that all of the name matches.
+	IdentityMatch string `yaml:"identityMatch"`
 	// The OpenID Connect issuer that vouches for the identity.
 	Issuer string `yaml:"issuer"`
+	// A regular expression (RE2) that all of the issuer matches.
+	IssuerMatch string `yaml:"issuerMatch"`
+	// What the certificate must say about the workflow that asked for it.
+	Claims *Claims `yaml:"claims"`
+	// Since when its signatures count: a day in UTC, or an instant.
+	NotBefore Day `yaml:"notBefore"`
+	// Until when they count: a day in UTC, which still counts, or an instant.
+	NotAfter LastDay `yaml:"notAfter"`
+}
+
+// Claims are what Fulcio certifies about a workflow; what is given must be
+// exactly so.
+type Claims struct {
+	// Of the source, such as https://github.com/acme/openclaw.
+	Repository string `yaml:"repository"`
+	// Such as refs/heads/main.
+	Ref string `yaml:"ref"`
+	// The commit.
+	Revision string `yaml:"revision"`
+	// Of the repository, such as https://github.com/acme.
+	Owner string `yaml:"owner"`
+	// The build's configuration: the URL of the workflow at its ref.
+	Workflow string `yaml:"workflow"`
+	// What started it, such as push.
+	Trigger string `yaml:"trigger"`
+	// Where it ran: github-hosted or self-hosted.
+	Runner string `yaml:"runner"`
+}
+
+// Revocation takes a key or an identity out of use.
+type Revocation struct {
+	// A file with a PEM public key, or a fingerprint: sha256:….
+	Key string `yaml:"key"`
+	// A certificate's subject alternative name, matched exactly.
+	Identity string `yaml:"identity"`
+	// The identity's issuer. Default: every issuer.
+	Issuer string `yaml:"issuer"`
+	// Why.
+	Reason string `yaml:"reason" jsonschema:"required"`
 }
 
 // UnmarshalNode reads a list of parties, or a mapping.
@@ -109,21 +155,50 @@ func (c *Config) Trust(publicKey []byte) (release.Trust, error) {
 		}
 		parties := []release.Party{}
 		for _, p := range holders.Of {
-			parties = append(parties, release.Party{Name: p.Name, PublicKey: c.keys[p.Key].text, Identity: p.Identity, Issuer: p.Issuer})
+			parties = append(parties, c.party(p))
 		}
 		out.Roles[role] = parties
-		if role == release.Owner {
+		switch {
+		case role == release.Owner:
 			out.OwnerThreshold = holders.Threshold
+		case holders.Threshold > 1:
+			if out.Thresholds == nil {
+				out.Thresholds = map[release.Role]int{}
+			}
+			out.Thresholds[role] = holders.Threshold
 		}
 	}
+	for _, r := range c.File.Trust.Revoked {
+		out.Revoked = append(out.Revoked, c.revocation(r))
+	}
 	return out, nil
+}
+
+func (c *Config) party(p Party) release.Party {
+	out := release.Party{
+		Name: p.Name, PublicKey: c.keys[p.Key].text, Identity: p.Identity, IdentityMatch: p.IdentityMatch,
+		Issuer: p.Issuer, IssuerMatch: p.IssuerMatch, NotBefore: p.NotBefore.Time, NotAfter: p.NotAfter.Time,
+	}
+	if p.Claims != nil {
+		claims := release.Claims(*p.Claims)
+		out.Claims = &claims
+	}
+	return out
+}
+
+func (c *Config) revocation(r Revocation) release.Revocation {
+	out := release.Revocation{Key: r.Key, Identity: r.Identity, Issuer: r.Issuer, Reason: r.Reason}
+	if key, ok := c.keys[r.Key]; ok {
+		out.Key = key.print.String()
+	}
+	return out
 }
 
 func (c *Config) singleKey(publicKey []byte) (release.Trust, error) {
 	if _, err := fingerprint(publicKey); err != nil {
 		return release.Trust{}, release.Faultf(release.KindConfig, "set sign.key in promote.yaml, or write a trust section", "reading the public half of sign.key: %w", err)
 	}
-	party := release.Party{Name: c.Name, PublicKey: string(publicKey)}
+	party := release.Party{Name: c.Name, PublicKey: plainPEM(publicKey)}
 	out := release.Trust{SingleKey: true, Roles: map[release.Role][]release.Party{}}
 	for _, name := range roleNames {
 		if role := release.Role(name); role != release.Approver && role != release.BreakGlass {
@@ -153,7 +228,20 @@ func readPublicKey(path string) (publicKey, error) {
 		return publicKey{}, withoutPath(err)
 	}
 	print, err := fingerprint(text)
-	return publicKey{text: string(text), print: print}, err
+	if err != nil {
+		return publicKey{}, err
+	}
+	return publicKey{text: plainPEM(text), print: print}, nil
+}
+
+// plainPEM writes a public key in one form, whatever line ends and text around
+// it its file has: the ledger compares trust by its bytes.
+func plainPEM(text []byte) string {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return string(text)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes}))
 }
 
 // fingerprint gives the SHA-256 of a PEM public key's PKIX form.

@@ -3,8 +3,8 @@ package ledger
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -191,11 +191,14 @@ func (l *Ledger) usable(r release.Record) error {
 	if _, err := l.o.VerifyBy(*r.Trust); err != nil || r.Phase != release.TrustChanged {
 		return err
 	}
-	now := r.Trust.At(r.Time)
 	for _, role := range []release.Role{release.Promoter, release.Owner} {
-		if len(now.Roles[role]) == 0 {
-			return release.Denied("name at least one "+string(role)+" under trust", "pinning trust: %w",
-				errors.New("nobody holds the role "+string(role)+" now, so nothing could be recorded or changed any more"))
+		held := slices.ContainsFunc(r.Trust.Roles[role], func(p release.Party) bool {
+			_, ok := r.Trust.Holds(release.Signer{ID: p.Fingerprint()}, role, r.Time)
+			return ok
+		})
+		if !held {
+			return release.Denied("name a key under trust."+string(role)+" that is in force and not revoked",
+				"pinning trust: no key holds the role %s now, so nothing could be recorded or changed any more", role)
 		}
 	}
 	return nil

@@ -23,9 +23,6 @@ type Proof struct {
 	Time time.Time `json:"time,omitzero"`
 }
 
-// maxPattern bounds a regular expression's text, in bytes.
-const maxPattern = 512
-
 // pattern is a text, or an expression that all of a text must match. The zero
 // value matches nothing.
 type pattern struct {
@@ -44,44 +41,8 @@ func newPattern(exact, expression string) (pattern, error) {
 	if expression == "" {
 		return pattern{exact: exact}, nil
 	}
-	if err := CheckPattern(expression); err != nil {
-		return pattern{}, err
-	}
-	re, err := whole(expression)
+	re, err := release.CompilePattern(expression)
 	return pattern{whole: re}, err
-}
-
-// whole compiles an expression that has to match from the first byte to the
-// last: without that, .../acme/x would let .../acme/x-evil in.
-func whole(expression string) (*regexp.Regexp, error) {
-	if len(expression) > maxPattern {
-		return nil, fmt.Errorf("an expression of %d bytes, at most %d", len(expression), maxPattern)
-	}
-	// By itself first: "a)|(b" would close the group around it.
-	if _, err := regexp.Compile(expression); err != nil {
-		return nil, fmt.Errorf("%s", Tidy(err.Error()))
-	}
-	re, err := regexp.Compile(`\A(?:` + expression + `)\z`)
-	if err != nil {
-		return nil, fmt.Errorf("%s", Tidy(err.Error()))
-	}
-	return re, nil
-}
-
-// CheckPattern reports why an expression is none to match identities by. One
-// that matches the empty text, or a text that nobody would mean, matches
-// everybody.
-func CheckPattern(expression string) error {
-	re, err := whole(expression)
-	if err != nil {
-		return err
-	}
-	for _, anybody := range []string{"", "x", "https://example.invalid/somebody", "somebody@example.invalid"} {
-		if re.MatchString(anybody) {
-			return fmt.Errorf("the expression %q matches anybody", Tidy(expression))
-		}
-	}
-	return nil
 }
 
 // patterns reads how a party that is an identity is recognized.
