@@ -24,6 +24,7 @@ func (r *run) toolCommands() []*cli.Command {
 				&cli.StringSliceFlag{Name: "map", Usage: "`FROM=TO`: take images of repository FROM from TO; repeatable"},
 				dryRunFlag(),
 			}, action: r.pin}),
+		r.verifyBundleCommand(),
 		{Name: "keys", Usage: "make a signing key, show its public half", HideHelpCommand: true, Subcommands: []*cli.Command{
 			r.command(command{name: "generate", usage: "a P-256 key in cosign's format; COSIGN_PASSWORD encrypts it", arguments: "FILE", least: 1, most: 1, action: r.keys(true)}),
 			r.command(command{name: "public", usage: "the public half of a key", arguments: "KEY", least: 1, most: 1, action: r.keys(false)}),

@@ -21,6 +21,8 @@ type Wiring struct {
 	Pin func(ctx context.Context, o PinOptions) (PinResult, error)
 	// Keys makes key pairs.
 	Keys func(ctx context.Context, o KeyOptions) (KeyResult, error)
+	// VerifyBundle verifies one sigstore bundle by itself.
+	VerifyBundle func(ctx context.Context, o BundleOptions) (BundleResult, error)
 	// Doctor lists what can be checked about this machine and configuration;
 	// c is nil where there is no configuration.
 	Doctor func(c *config.Config) []Check

@@ -15,17 +15,18 @@ var version = "devel"
 // New gives the command line everything it needs of the world.
 func New() cli.Wiring {
 	return cli.Wiring{
-		Pipeline: openPipeline,
-		Workers:  workers(),
-		Copy:     copyImages,
-		Pin:      pin,
-		Keys:     keys,
-		Doctor:   doctor,
-		Clean:    clean,
-		Demo:     runDemo,
-		Registry: serveRegistry,
-		Database: buildDatabase,
-		Version:  thisVersion(),
+		Pipeline:     openPipeline,
+		Workers:      workers(),
+		Copy:         copyImages,
+		Pin:          pin,
+		Keys:         keys,
+		VerifyBundle: verifyBundle,
+		Doctor:       doctor,
+		Clean:        clean,
+		Demo:         runDemo,
+		Registry:     serveRegistry,
+		Database:     buildDatabase,
+		Version:      thisVersion(),
 	}
 }
 

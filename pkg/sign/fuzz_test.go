@@ -50,7 +50,7 @@ func FuzzBundle(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		e := envelope.Judge(subject, release.Attachment{Bundle: raw}, v.rules())
+		e := envelope.Judge(subject, release.Attachment{Bundle: raw}, v.rules(v.open))
 		switch {
 		case e.Verified && !bytes.Equal(e.Predicate, signtest.Scan(subject).Predicate):
 			t.Fatalf("%q is verified with predicate %s", raw, e.Predicate)

@@ -248,3 +248,10 @@ func BenchmarkVerifySix(b *testing.B) {
 		}
 	}
 }
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

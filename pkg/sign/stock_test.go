@@ -123,12 +123,6 @@ func newStand(t *testing.T, options ...ggcr.Option) stand {
 	return s
 }
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // run runs cosign in the stand's directory, without a home of its own to find
 // a cached trusted root in.

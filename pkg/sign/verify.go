@@ -6,95 +6,104 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
-	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/verify"
-	"github.com/sigstore/sigstore/pkg/signature"
 
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/sign/internal/envelope"
 )
 
-// Verifier verifies attestations and envelopes against a trust policy of
-// public keys. It touches no network, remembers nothing, and may be used from
-// several goroutines.
+// Options are what signatures are verified with.
+type Options struct {
+	Trust release.Trust
+	// Root is what certificates, log entries and timestamps are checked
+	// against. Without one certificates are refused, and nothing proves when a
+	// key signed.
+	Root *Root
+	// Memo remembers valid signatures; nil remembers nothing.
+	Memo Memo
+	// Now is the clock for signatures whose time nothing proves; nil is the
+	// system's.
+	Now func() time.Time
+}
+
+// Verifier verifies attestations and envelopes against a trust policy. It
+// touches no network and may be used from several goroutines.
 type Verifier struct {
 	policy *envelope.Policy
 	keys   []trustedKey
+	root   *Root
+	memo   Memo
+	now    func() time.Time
 }
 
-// trustedKey is a holder's key, ready to verify bundles and bare envelopes.
-type trustedKey struct {
-	envelope.Key
-	bare    signature.Verifier
-	bundles *verify.Verifier
-}
+// NewVerifier makes a verifier for a trust policy, without a trusted root and
+// without a memory.
+func NewVerifier(t release.Trust) (*Verifier, error) { return New(Options{Trust: t}) }
 
-// NewVerifier makes a verifier for a trust policy. A policy that could not mean
-// what it says is a KindConfig fault: a key that is not PEM or too weak, a
-// party without a name, an identity without an issuer or that matches anybody,
-// an unknown role, one key under two names, a single key as approver or
-// breakGlass, nobody at all. A role that nobody holds is nobody's.
-func NewVerifier(t release.Trust) (*Verifier, error) {
-	policy, err := envelope.NewPolicy(t)
+// New makes a verifier. A policy that could not mean what it says is a
+// KindConfig fault: a key that is not PEM or too weak, a party without a name,
+// an identity without an issuer, an expression that anybody matches, an unknown
+// role, one key under two names, a single key as approver or breakGlass, nobody
+// at all; so is another trusted root than the one that the policy names. A role
+// that nobody holds is nobody's.
+func New(o Options) (*Verifier, error) {
+	policy, err := envelope.NewPolicy(o.Trust)
 	if err != nil {
 		return nil, release.Faultf(release.KindConfig,
-			"give every entry under trust a name and either the public half of its key, as `promote keys public` prints it, or an identity with its issuer",
+			"give every entry under trust a name and the public half of its key, as `promote keys public` prints it, or an identity with its issuer",
 			"reading trust: %w", err)
 	}
-	v := &Verifier{policy: policy}
+	if want := o.Trust.TrustedRoot; o.Root != nil && !want.IsZero() && o.Root.Digest() != want {
+		return nil, release.Faultf(release.KindConfig, "bring the trusted root that the policy names, or have the owners accept the new one with `promote trust accept`",
+			"reading trust: the trusted root is %s, the policy names %s", o.Root.Digest(), want)
+	}
+	v := &Verifier{policy: policy, root: o.Root, memo: o.Memo, now: o.Now}
+	if v.now == nil {
+		v.now = time.Now
+	}
 	for _, k := range policy.Keys() {
 		key, err := newTrustedKey(k)
 		if err != nil {
-			return nil, release.Faultf(release.KindConfig, "use another key for this party",
-				"reading trust: key of %q: %w", k.Name, err)
+			return nil, release.Faultf(release.KindConfig, "use another key for this party", "reading trust: key of %q: %w", k.Name, err)
 		}
 		v.keys = append(v.keys, key)
 	}
 	return v, nil
 }
 
-func newTrustedKey(k envelope.Key) (trustedKey, error) {
-	bare, err := signature.LoadDefaultVerifier(k.Public)
-	if err != nil {
-		return trustedKey{}, err
-	}
-	// The bundle's own hint must not choose the key, so every hint gives this one.
-	key := root.NewExpiringKey(bare, time.Time{}, time.Time{})
-	material := root.NewTrustedPublicKeyMaterial(func(string) (root.TimeConstrainedVerifier, error) { return key, nil })
-	bundles, err := verify.NewVerifier(material, verify.WithNoObserverTimestamps())
-	if err != nil {
-		return trustedKey{}, err
-	}
-	return trustedKey{Key: k, bare: bare, bundles: bundles}, nil
-}
-
 // Verify judges the attachments that a registry holds for a subject and gives
 // one piece of evidence for each, in the same order: verified, or with the
 // reason why not. It counts as verified when the bundle's bytes have the digest
 // they are named by, hold one DSSE envelope with one signature by a trusted
-// key, over an in-toto statement about this subject's digest only, of the
-// predicate type that was announced, and the key's holder has the role which
-// that type needs (release.RoleOf).
+// key or identity, over an in-toto statement about this subject's digest only,
+// of the predicate type that was announced, and the signer has the role which
+// that type needs (release.RoleOf), at the time that is proven or else now.
+//
+// A certificate must be good in all of its chain at every time that is proven,
+// be known to a certificate log, and its signature to a transparency log whose
+// entry is about this very signature, wherever the trusted root has such logs.
 //
 // At most 1024 attachments and 32 MiB of one bundle are looked at. When ctx is
 // done the rest is left unverified: look at ctx.Err() before taking that for a
 // denial.
 func (v *Verifier) Verify(ctx context.Context, s release.Subject, attachments []release.Attachment) []release.Evidence {
-	return envelope.JudgeAll(ctx, s, attachments, v.rules())
+	return envelope.JudgeAll(ctx, s, attachments, v.rules(v.open))
 }
 
-func (v *Verifier) rules() envelope.Rules {
-	return envelope.Rules{Open: v.open, Policy: v.policy, Now: time.Now()}
+func (v *Verifier) rules(open envelope.Opener) envelope.Rules {
+	return envelope.Rules{Open: open, Policy: v.policy, Now: v.now()}
 }
 
 // sealed is a bundle that was read but is not believed yet.
 type sealed struct {
 	bundle *bundle.Bundle
-	keys   []trustedKey
+	digest release.Digest // of all that it was read from
+	v      *Verifier
 }
 
 var _ envelope.Sealed = sealed{}
@@ -107,17 +116,22 @@ func (v *Verifier) open(raw []byte) (envelope.Sealed, error) {
 	if !b.MinVersion("v0.3") {
 		return nil, fmt.Errorf("reading bundle: media type is not %s", release.MediaTypeBundle)
 	}
-	dsse := b.GetDsseEnvelope()
-	if dsse == nil {
+	if b.GetDsseEnvelope() == nil {
 		return nil, errors.New("bundle holds no DSSE envelope")
 	}
-	if n := len(dsse.GetSignatures()); n != 1 {
-		return nil, fmt.Errorf("%d signatures, want exactly one", n)
+	if err := oneSignature(b); err != nil {
+		return nil, err
 	}
-	if _, ok := b.GetVerificationMaterial().GetContent().(*protobundle.VerificationMaterial_PublicKey); !ok {
-		return nil, errors.New("signed with a certificate, only public keys are trusted")
+	return sealed{bundle: b, digest: release.DigestOf(raw), v: v}, nil
+}
+
+// oneSignature refuses envelopes of several signatures: verifying one of them
+// would say nothing about the others.
+func oneSignature(b *bundle.Bundle) error {
+	if dsse := b.GetDsseEnvelope(); dsse != nil && len(dsse.GetSignatures()) != 1 {
+		return fmt.Errorf("%d signatures, want exactly one", len(dsse.GetSignatures()))
 	}
-	return sealed{bundle: b, keys: v.keys}, nil
+	return nil
 }
 
 // Content gives the payload with its type.
@@ -126,31 +140,51 @@ func (s sealed) Content() (string, []byte) {
 	return dsse.GetPayloadType(), dsse.GetPayload()
 }
 
-// Proof tries every trusted key.
-func (s sealed) Proof(d release.Digest) (envelope.Proof, error) {
-	sum, err := hex.DecodeString(d.Hex())
-	if err != nil || len(sum) == 0 {
-		return envelope.Proof{}, errors.New("subject without a digest")
+// Proof verifies the signature; whose it is and what it counts for, the policy
+// judges each time anew.
+func (s sealed) Proof(d release.Digest) (Proof, error) {
+	artifact, err := about(d)
+	if err != nil {
+		return Proof{}, err
 	}
-	policy := verify.NewPolicy(verify.WithArtifactDigest("sha256", sum), verify.WithKey())
-	payloadType, payload := s.Content()
-	message := envelope.PAE(payloadType, payload)
-	for _, key := range s.keys {
-		_, err := key.bundles.Verify(s.bundle, policy)
-		if err == nil {
-			return envelope.Proof{ID: key.ID}, nil
-		}
-		if key.made(s.bundle.GetDsseEnvelope().GetSignatures()[0].GetSig(), message) {
-			return envelope.Proof{}, fmt.Errorf("signed by %s, but refused: %s",
-				envelope.Tidy(key.Name), envelope.Tidy(err.Error()))
-		}
+	if byKey(s.bundle) {
+		return s.v.proveKey(s, artifact, d)
 	}
-	return envelope.Proof{}, envelope.ErrStranger
+	return s.v.proveCertificate(s, artifact, d)
 }
 
-// made reports whether the key made the signature over the message.
-func (k trustedKey) made(sig, message []byte) bool {
-	return k.bare.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil
+func byKey(b *bundle.Bundle) bool {
+	_, ok := b.GetVerificationMaterial().GetContent().(*protobundle.VerificationMaterial_PublicKey)
+	return ok
+}
+
+func about(d release.Digest) (verify.ArtifactPolicyOption, error) {
+	sum, err := hex.DecodeString(d.Hex())
+	if err != nil || len(sum) == 0 {
+		return nil, errors.New("subject without a digest")
+	}
+	return verify.WithArtifactDigest("sha256", sum), nil
+}
+
+// remembered gives what was proven before about the same bytes with the same
+// means, or proves it now.
+func (v *Verifier) remembered(s sealed, means string, d release.Digest, prove func() (Proof, error)) (Proof, error) {
+	if v.memo == nil {
+		return prove()
+	}
+	root := ""
+	if v.root != nil {
+		root = v.root.Digest().String()
+	}
+	key := release.DigestOf([]byte(strings.Join([]string{"promote proof 1", s.digest.String(), d.String(), means, root}, "\n")))
+	if proof, ok := v.memo.Known(key); ok {
+		return proof, nil
+	}
+	proof, err := prove()
+	if err == nil {
+		v.memo.Add(key, proof)
+	}
+	return proof, err
 }
 
 // VerifyEnvelope verifies a bare DSSE envelope (at most 8 MiB) of one payload
@@ -168,7 +202,7 @@ func (v *Verifier) VerifyEnvelope(text []byte, payloadType string) (payload []by
 	message := envelope.PAE(e.PayloadType, e.Payload)
 	for _, key := range v.keys {
 		if key.made(e.Signature, message) {
-			signer, err := v.policy.Signer(envelope.Proof{ID: key.ID}, time.Now())
+			signer, err := v.policy.Signer(Proof{ID: key.ID}, v.now())
 			if err != nil {
 				return nil, release.Signer{}, refused(payloadType, err)
 			}
@@ -181,4 +215,9 @@ func (v *Verifier) VerifyEnvelope(text []byte, payloadType string) (payload []by
 func refused(payloadType string, err error) error {
 	return release.Denied("check who wrote it; the trust policy must name the public half of the key that signed it",
 		"verifying envelope of %s: %w", envelope.Tidy(payloadType), err)
+}
+
+// made reports whether the key made the signature over the message.
+func (k trustedKey) made(sig, message []byte) bool {
+	return k.bare.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil
 }
