@@ -169,10 +169,6 @@ func (k *Key) Fingerprint() string { return k.fingerprint }
 // Format writes the fingerprint for every verb.
 func (k *Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "key "+k.fingerprint) }
 
-// Identity says who signs: the fingerprint is the ID. Which name and roles that
-// means, the trust policy knows.
-func (k *Key) Identity() release.Signer { return release.Signer{ID: k.fingerprint} }
-
 // Close forgets the private half and wipes it as far as Go lets us: copies
 // that the runtime or the crypto packages made are out of reach. Signing fails
 // afterwards. Closing twice is harmless.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	sigstore "github.com/sigstore/sigstore-go/pkg/sign"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -39,19 +40,28 @@ func (k *Key) Sign(ctx context.Context, st release.Statement) (release.Attachmen
 	if err != nil {
 		return release.Attachment{}, signing(st.PredicateType, err)
 	}
-	text, err := protojson.Marshal(made)
+	a, err := attachment(st.PredicateType, made)
 	if err != nil {
 		return release.Attachment{}, signing(st.PredicateType, err)
 	}
-	// protojson varies its white space on purpose; equal bundles have equal bytes here.
+	return a, nil
+}
+
+// attachment encodes a bundle: protojson varies its white space on purpose;
+// equal bundles have equal bytes here.
+func attachment(predicateType string, made *protobundle.Bundle) (release.Attachment, error) {
+	text, err := protojson.Marshal(made)
+	if err != nil {
+		return release.Attachment{}, err
+	}
 	var b bytes.Buffer
 	if err := json.Compact(&b, text); err != nil {
-		return release.Attachment{}, signing(st.PredicateType, err)
+		return release.Attachment{}, err
 	}
 	if b.Len() > envelope.MaxBundle {
-		return release.Attachment{}, signing(st.PredicateType, tooLarge(b.Len(), envelope.MaxBundle))
+		return release.Attachment{}, tooLarge(b.Len(), envelope.MaxBundle)
 	}
-	return release.Attachment{Digest: release.DigestOf(b.Bytes()), PredicateType: st.PredicateType, Bundle: b.Bytes()}, nil
+	return release.Attachment{Digest: release.DigestOf(b.Bytes()), PredicateType: predicateType, Bundle: b.Bytes()}, nil
 }
 
 // SignEnvelope wraps a payload in a DSSE envelope (JSON, one signature, no
@@ -79,11 +89,15 @@ func (k *Key) SignEnvelope(ctx context.Context, payloadType string, payload []by
 }
 
 func signing(what string, err error) error {
-	kind := release.KindInternal
-	if known := release.KindOf(err); known == release.KindInterrupted || known == release.KindUnavailable {
-		kind = known
+	fault := &release.Fault{Kind: release.KindInternal, Op: "signing", Subject: envelope.Tidy(what), Err: err}
+	var inner *release.Fault
+	switch known := release.KindOf(err); {
+	case errors.As(err, &inner):
+		fault.Kind, fault.Hint = inner.Kind, inner.Hint
+	case known == release.KindInterrupted || known == release.KindUnavailable:
+		fault.Kind = known
 	}
-	return &release.Fault{Kind: kind, Op: "signing", Subject: envelope.Tidy(what), Err: err}
+	return fault
 }
 
 func tooLarge(got, most int) error {
