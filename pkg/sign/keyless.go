@@ -226,7 +226,7 @@ func (i *Identity) options(ctx context.Context, leaf *x509.Certificate) sigstore
 	if at := i.services.Rekor; at != "" {
 		log := service{name: "the transparency log " + at, base: at, client: client}
 		o.TransparencyLogs = []sigstore.Transparency{sigstore.NewRekor(&sigstore.RekorOptions{BaseURL: at, Timeout: -1,
-			Version: uint32(i.services.RekorVersion), Client: rekor1{log}, ClientV2: rekor2{log, i.services.Root.logs}})}
+			Version: uint32(i.services.RekorVersion), Client: rekor1{log}, ClientV2: rekor2{log, i.services.Root.logs, pause}})}
 	}
 	return o
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"time"
 
 	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	tiles "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
@@ -81,7 +82,8 @@ func complete(c *entries.CreateLogEntryCreated) error {
 // https://github.com/sigstore/rekor-tiles/blob/main/CLIENTS.md
 type rekor2 struct {
 	service
-	logs map[string]bool // ids of the logs that the trusted root names
+	logs  map[string]bool // ids of the logs that the trusted root names
+	pause func(context.Context, time.Duration) error
 }
 
 // Add adds an entry, or reads the one that is there; it answers when the entry

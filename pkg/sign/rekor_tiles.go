@@ -115,7 +115,7 @@ func (r rekor2) checkpoint(ctx context.Context, index uint64) ([]byte, state, er
 		if try == 30 {
 			return nil, state{}, release.Unavailable("try again later", "no checkpoint covers it yet")
 		}
-		if err := pause(ctx, 500*time.Millisecond); err != nil {
+		if err := r.pause(ctx, 500*time.Millisecond); err != nil {
 			return nil, state{}, err
 		}
 	}

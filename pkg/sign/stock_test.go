@@ -123,7 +123,6 @@ func newStand(t *testing.T, options ...ggcr.Option) stand {
 	return s
 }
 
-
 // run runs cosign in the stand's directory, without a home of its own to find
 // a cached trusted root in.
 func (s stand) run(t *testing.T, cosign string, args ...string) (string, error) {
