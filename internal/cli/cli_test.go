@@ -198,13 +198,19 @@ func TestVersionInBothForms(t *testing.T) {
 func TestCopyKnowsTheRegistries(t *testing.T) {
 	var asked map[string]config.RegistrySettings
 	w := Wiring{
-		Copy: func(_ context.Context, o CopyOptions) (CopyResult, error) { asked = o.Registries; return CopyResult{}, nil },
-		Pin:  func(_ context.Context, o PinOptions) (PinResult, error) { asked = o.Registries; return PinResult{}, nil },
+		Copy: func(_ context.Context, o CopyOptions) (CopyResult, error) {
+			asked = o.Registries
+			return CopyResult{}, nil
+		},
+		Pin: func(_ context.Context, o PinOptions) (PinResult, error) {
+			asked = o.Registries
+			return PinResult{}, nil
+		},
 	}
 	for _, args := range [][]string{{"copy", "a.example/app:v1", "b.example/app"}, {"pin"}} {
 		for text, want := range map[string]int{
 			"name: x\nregistries: {a.example: {mirrors: [m.example]}}\nsign: {key: absent}\n": 0,
-			"registries: {a.example: {mirrors: ['u:p@m.example']}}\n":                          2,
+			"registries: {a.example: {mirrors: ['u:p@m.example']}}\n":                         2,
 		} {
 			r, _ := testRun(t, w)
 			asked = nil

@@ -23,7 +23,7 @@ func openRegistry(hosts map[string]registry.Host) (*registry.Client, error) {
 func registryHosts(settings map[string]config.RegistrySettings) map[string]registry.Host {
 	hosts := map[string]registry.Host{}
 	for host, s := range settings {
-		hosts[host] = registry.Host{PlainHTTP: s.PlainHTTP, CA: s.CA, Mirrors: s.Mirrors}
+		hosts[host] = registry.Host{PlainHTTP: s.PlainHTTP, CA: s.CA, Mirrors: s.Mirrors, ManifestFirst: s.ManifestFirst}
 	}
 	return hosts
 }

@@ -27,6 +27,10 @@ type RegistryHost struct {
 	// Asked first for manifests and layers, by digest, as HOST or HOST/PATH.
 	// Tags, lists of evidence and pushes never go there.
 	Mirrors []string `yaml:"mirrors"`
+	// Copies offer a manifest before its blobs where that is proven to be safe:
+	// once a day the registry is asked with a manifest whose blobs do not exist.
+	// false asks nothing and looks for each blob. Default: true.
+	ManifestFirst *bool `yaml:"manifestFirst"`
 }
 
 // RegistrySettings are a RegistryHost with the contents of its CA file as they
@@ -35,6 +39,8 @@ type RegistrySettings struct {
 	PlainHTTP *bool
 	CA        string // PEM; empty for none
 	Mirrors   []string
+
+	ManifestFirst *bool
 }
 
 // RegistrySettings gives the settings of registry hosts, by host; nil for none.
@@ -44,7 +50,7 @@ func (c *Config) RegistrySettings() map[string]RegistrySettings {
 	}
 	list := map[string]RegistrySettings{}
 	for host, r := range c.Registries {
-		list[host] = RegistrySettings{PlainHTTP: r.PlainHTTP, CA: c.authorities[r.CA], Mirrors: r.Mirrors}
+		list[host] = RegistrySettings{PlainHTTP: r.PlainHTTP, CA: c.authorities[r.CA], Mirrors: r.Mirrors, ManifestFirst: r.ManifestFirst}
 	}
 	return list
 }

@@ -103,7 +103,7 @@ func (k *Capabilities) write(all map[string]capability) error {
 // validates reports whether the repository's registry is known to validate
 // manifests.
 func (s *remote) validates() (yes, known bool) {
-	if s.c.capabilities == nil {
+	if s.c.capabilities == nil || s.c.host(s.repo.endpoint()).careful {
 		return false, false
 	}
 	c, known := s.c.capabilities.get(s.repo.endpoint())
@@ -126,7 +126,7 @@ func (s *remote) disproved(ctx context.Context) {
 // with real ones. One that takes it keeps no such promise, and is asked to
 // delete it.
 func (s *remote) probe(ctx context.Context) (bool, error) {
-	if s.c.capabilities == nil {
+	if s.c.capabilities == nil || s.c.host(s.repo.endpoint()).careful {
 		return false, nil
 	}
 	unlock := s.c.linking.lock("probe " + s.repo.endpoint())

@@ -249,3 +249,22 @@ func TestRequestsOfTags(t *testing.T) {
 	// A new tag: HEAD and GET, a look, the tag, the looks at it and at a blob.
 	transfer(tag, "/dst:v2", registry.CopyOptions{}, 6)
 }
+
+// A registry that its owner does not want asked is asked for each blob.
+func TestManifestFirstSwitchedOff(t *testing.T) {
+	h := newHostile(t)
+	h.dst.On("PUT", manifests, registrytest.Validate())
+	no := false
+	c, err := registry.New(registry.Options{Keychain: registrytest.Credentials{}, Hosts: map[string]registry.Host{h.dst.Host: {ManifestFirst: &no}},
+		Capabilities: registry.RememberCapabilities(filepath.Join(t.TempDir(), "capabilities.json"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := h.src.Put(t, "src", "v1", layered(1, 10))
+	if _, err := c.Copy(t.Context(), s, h.dst.Host+"/dst", registry.CopyOptions{Tags: []string{"v1"}}); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(h.dst, "PUT", "/manifests/"); n != 1 {
+		t.Errorf("%d manifests were written, want the image's", n)
+	}
+}

@@ -27,6 +27,10 @@ type Host struct {
 	// origin's path is appended to theirs. Tags, lists of referrers and writes
 	// never go to a mirror.
 	Mirrors []string `json:"mirrors,omitempty"`
+	// ManifestFirst says whether the registry may be asked what it validates, so
+	// that copies offer manifests before their blobs where it is proven to be
+	// safe. Nil is yes, if Options.Capabilities remembers the answer.
+	ManifestFirst *bool `json:"manifestFirst,omitempty"`
 }
 
 // settings are what is in force for a host.
@@ -35,6 +39,7 @@ type settings struct {
 	roots   []*x509.Certificate
 	client  []tls.Certificate
 	mirrors []repository // whose path may be empty
+	careful bool         // never asked what it validates
 	err     error        // of reading certificates
 }
 
@@ -65,7 +70,7 @@ func (c *Client) configure(hosts map[string]Host) error {
 }
 
 func (h Host) settings() (*settings, error) {
-	s := &settings{plain: h.PlainHTTP, client: h.Certificates}
+	s := &settings{plain: h.PlainHTTP, client: h.Certificates, careful: h.ManifestFirst != nil && !*h.ManifestFirst}
 	if h.CA != "" {
 		roots, err := parseCertificates([]byte(h.CA))
 		if err != nil {
