@@ -2,6 +2,8 @@ package registrytest
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 )
 
@@ -21,6 +23,22 @@ func (c Case) Name() string {
 	}
 	return fmt.Sprintf("case %02d: %s", c.Number, c.Attack)
 }
+
+// Scenarios are the names of the tests below the case's that are no cells.
+func (c Case) Scenarios() []string { return slices.Sorted(maps.Keys(c.runs)) }
+
+// Cells is how many cells of the matrix the case has for a kind of registry.
+func (c Case) Cells(b Backend) int {
+	n := 0
+	for _, cell := range cells(b) {
+		if c.has(cell) {
+			n++
+		}
+	}
+	return n
+}
+
+func (c Case) has(x cell) bool { return x.number == c.Number && (c.Number > 0 || c.runs == nil) }
 
 type scenarios = map[string]func(t *testing.T, b Backend)
 
