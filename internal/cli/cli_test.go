@@ -227,7 +227,7 @@ func TestCopyKnowsTheRegistries(t *testing.T) {
 func TestCopy(t *testing.T) {
 	var asked CopyOptions
 	answer := CopyResult{Source: "a.example/app", Destination: "b.example/app", Digest: release.DigestOf([]byte("x")), Tags: []string{"v1"},
-		Bytes: 3 << 20, Blobs: 1, Mounted: 2, Present: 4, Manifests: 3, Referrers: 2, Requests: 17}
+		Bytes: 3 << 20, Blobs: 1, Mounted: 2, Present: 4, Manifests: 4, Referrers: 2, Legacy: 1, Kept: []string{"sha256-ab.att"}, Requests: 17}
 	w := Wiring{Copy: func(_ context.Context, o CopyOptions) (CopyResult, error) {
 		asked = o
 		answer.DryRun = o.DryRun
@@ -239,7 +239,7 @@ func TestCopy(t *testing.T) {
 		says []string
 	}{
 		{"copy a.example/app:v1 b.example/app", CopyOptions{Source: "a.example/app:v1", Destination: "b.example/app", Referrers: true},
-			[]string{"copied a.example/app to b.example/app", answer.Digest.String(), "3MiB in 1 blob, 2 mounted, 4 there already", "3, of which 2 referrers", "17"}},
+			[]string{"copied a.example/app to b.example/app", answer.Digest.String(), "3MiB in 1 blob, 2 mounted, 4 there already", "4, of which 2 referrers", "cosign    1 tag\n", "kept      sha256-ab.att, which", "17"}},
 		{"copy a.example/app:v1 oci:dir --dry-run --referrers=false", CopyOptions{Source: "a.example/app:v1", Destination: "oci:dir", DryRun: true},
 			[]string{"would copy", "to send   3MiB"}},
 	} {

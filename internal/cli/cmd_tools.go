@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -16,7 +17,7 @@ import (
 func (r *run) toolCommands() []*cli.Command {
 	return []*cli.Command{
 		r.command(command{name: "copy", usage: "copy images with their evidence, byte for byte; also oci:DIR and oci-archive:FILE", arguments: "SRC DST", least: 2, most: 2,
-			flags: []cli.Flag{&cli.BoolFlag{Name: "referrers", Value: true, Usage: "signatures, attestations and SBOMs too (default true)"}, dryRunFlag()}, action: r.copy}),
+			flags: []cli.Flag{&cli.BoolFlag{Name: "referrers", Value: true, Usage: "signatures, attestations and SBOMs too, and what is about them (default true)"}, dryRunFlag()}, action: r.copy}),
 		r.command(command{name: "pin", usage: "write or verify name:tag@sha256:… in Dockerfiles and Compose files", arguments: "[FILE...]", most: 1000,
 			flags: []cli.Flag{
 				&cli.BoolFlag{Name: "check", Usage: "only verify; exit 3 where a digest is missing"},
@@ -50,7 +51,7 @@ func (r *run) copy(ctx context.Context, c *cli.Context) error {
 func printCopy(w io.Writer, c CopyResult) error {
 	if c.Unchanged {
 		_, err := fmt.Fprintf(w, "nothing to copy: %s serves %s already\n", c.Destination, c.Digest)
-		return err
+		return errors.Join(err, printKept(w, c.Kept))
 	}
 	verb, sent := "copied", "sent"
 	if c.DryRun {
@@ -66,10 +67,22 @@ func printCopy(w io.Writer, c CopyResult) error {
 	}
 	line(sent, "%s in %s, %d mounted, %d there already", units.BytesSize(float64(c.Bytes)), count(c.Blobs, "blob"), c.Mounted, c.Present)
 	line("manifests", "%d, of which %s", c.Manifests, count(c.Referrers, "referrer"))
+	if c.Legacy > 0 {
+		line("cosign", "%s", count(c.Legacy, "tag"))
+	}
 	if c.Foreign > 0 {
 		line("foreign", "%s that the source does not hold either", count(c.Foreign, "layer"))
 	}
 	_, err := fmt.Fprintf(w, "%-9s %d\n", "requests", c.Requests)
+	return errors.Join(err, printKept(w, c.Kept))
+}
+
+// printKept names the tags under which the source's evidence was not put.
+func printKept(w io.Writer, tags []string) (err error) {
+	for _, tag := range tags {
+		_, failed := fmt.Fprintf(w, "kept      %s, which the destination has with something else\n", tag)
+		err = errors.Join(err, failed)
+	}
 	return err
 }
 

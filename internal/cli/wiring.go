@@ -47,7 +47,9 @@ type CopyOptions struct {
 }
 
 // CopyResult is what copy did, or would do. Bytes are those of the blobs that
-// were sent; Manifests include the Referrers.
+// were sent; Manifests include the Referrers and the Legacy ones, which stand
+// under cosign's tags sha256-<hex>.sig, .att and .sbom. Kept are such tags that
+// the destination has with something else, and keeps.
 type CopyResult struct {
 	Source      string         `json:"source"`
 	Destination string         `json:"destination"`
@@ -61,6 +63,8 @@ type CopyResult struct {
 	Foreign     int            `json:"foreign"` // named by the image, held by nobody
 	Manifests   int            `json:"manifests"`
 	Referrers   int            `json:"referrers"`
+	Legacy      int            `json:"legacy"`
+	Kept        []string       `json:"kept,omitempty"`
 	Requests    int64          `json:"requests"`
 	DryRun      bool           `json:"dryRun,omitempty"`
 }

@@ -30,7 +30,7 @@ func copyImages(ctx context.Context, o cli.CopyOptions) (cli.CopyResult, error) 
 		return cli.CopyResult{}, err
 	}
 	return cli.CopyResult{Source: r.Source, Destination: r.Destination, Digest: r.Digest, Tags: append([]string{}, r.Tags...), Unchanged: r.Unchanged,
-		Bytes: r.Bytes, Blobs: r.Blobs, Mounted: r.Mounted, Present: r.Present, Foreign: r.Foreign, Manifests: r.Manifests, Referrers: r.Referrers,
+		Bytes: r.Bytes, Blobs: r.Blobs, Mounted: r.Mounted, Present: r.Present, Foreign: r.Foreign, Manifests: r.Manifests, Referrers: r.Referrers, Legacy: r.Legacy, Kept: r.Kept,
 		Requests: r.Requests, DryRun: r.DryRun}, nil
 }
 
