@@ -215,5 +215,6 @@ func (r *promotion) attestDecision(ctx context.Context) (err error) {
 		Policy:            map[string]any{"uri": "promote:policies", "digest": map[string]string{"sha256": r.decision.Policy.Hex()}},
 		InputAttestations: inputs, Promote: r.decision,
 	})
-	return r.p.attest(ctx, signer, r.subject, release.PredicateDecision, body)
+	_, err = r.p.attest(ctx, signer, r.subject, release.PredicateDecision, body)
+	return err
 }

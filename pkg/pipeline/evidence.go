@@ -2,35 +2,76 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// evidence fetches and verifies every attestation about a subject.
-func (p *Pipeline) evidence(ctx context.Context, s release.Subject) ([]release.Evidence, error) {
+// evidence fetches and verifies every attestation about a subject. What cosign
+// wrote before there were bundles is looked at only if something that is needed
+// is not among the bundles: it costs three requests.
+func (p *Pipeline) evidence(ctx context.Context, s release.Subject, needs ...string) ([]release.Evidence, error) {
 	attachments, err := p.Attestations.Attachments(ctx, s)
 	if err != nil {
 		return nil, err
 	}
-	return p.Verifier.Verify(ctx, s, attachments), nil
-}
-
-// freshEvidence gives what need not be made again: verified evidence by the
-// right role that the policies would accept today.
-func (p *Pipeline) freshEvidence(ctx context.Context, s release.Subject) ([]release.Evidence, error) {
-	all, err := p.evidence(ctx, s)
+	found := p.Verifier.Verify(ctx, s, attachments)
+	if p.Legacy == nil || !slices.ContainsFunc(needs, func(predicateType string) bool { return !p.enough(found, predicateType) }) {
+		return found, interrupted(ctx)
+	}
+	legacy, err := p.Legacy.Evidence(ctx, s)
 	if err != nil {
 		return nil, err
 	}
+	return append(found, legacy...), interrupted(ctx)
+}
+
+// interrupted is an error once the context is done: what was not verified
+// for lack of time is no answer.
+func interrupted(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("verifying attestations: %w", err)
+	}
+	return nil
+}
+
+// enough reports whether enough distinct parties gave evidence of a type that
+// the policies would accept today.
+func (p *Pipeline) enough(found []release.Evidence, predicateType string) bool {
+	return release.QuorumOf(p.Project.Trust, p.freshOf(found), predicateType).Met()
+}
+
+// needed are the types of evidence that a service's image, or a release, needs.
+func needed(origin release.Origin) []string {
+	list := []string{release.PredicateVulnerability, release.PredicateCycloneDX}
+	if origin == release.Built {
+		list = append(list, release.PredicateSignature, release.PredicateProvenance)
+	}
+	return list
+}
+
+var neededOfRelease = []string{release.PredicateSignature, release.PredicateTestResult}
+
+// freshEvidence gives what need not be made again: verified evidence by the
+// right role that the policies would accept today.
+func (p *Pipeline) freshEvidence(ctx context.Context, s release.Subject, needs ...string) ([]release.Evidence, error) {
+	all, err := p.evidence(ctx, s, needs...)
+	if err != nil {
+		return nil, err
+	}
+	return p.freshOf(all), nil
+}
+
+func (p *Pipeline) freshOf(all []release.Evidence) []release.Evidence {
 	var fresh []release.Evidence
 	for _, e := range all {
 		if p.fresh(e) {
 			fresh = append(fresh, e)
 		}
 	}
-	return fresh, nil
+	return fresh
 }
 
 func (p *Pipeline) fresh(e release.Evidence) bool {
@@ -50,6 +91,14 @@ func (p *Pipeline) fresh(e release.Evidence) bool {
 
 func has(list []release.Evidence, predicateType string) bool {
 	return slices.ContainsFunc(list, func(e release.Evidence) bool { return e.PredicateType == predicateType })
+}
+
+// spoken reports whether nothing has to be said any more: enough distinct
+// parties have, or this one has. list is evidence that counts.
+func (p *Pipeline) spoken(list []release.Evidence, predicateType string, signer release.Signer) bool {
+	return release.QuorumOf(p.Project.Trust, list, predicateType).Met() || slices.ContainsFunc(list, func(e release.Evidence) bool {
+		return e.PredicateType == predicateType && e.Signer.Name == signer.Name
+	})
 }
 
 // sign opens the key, now that nothing untrusted runs any more, and attests
@@ -101,27 +150,44 @@ func (m *making) attestRelease(ctx context.Context, subject release.Subject) err
 
 // attest signs and attaches one predicate unless one that counts is there.
 func (m *making) attest(ctx context.Context, signer Signer, s release.Subject, predicateType string, body []byte) error {
-	if has(m.kept[s], predicateType) {
+	kept := m.kept[s]
+	if m.p.spoken(kept, predicateType, signer.Party()) || len(body) == 0 && has(kept, predicateType) {
 		return nil
 	}
-	return m.p.attest(ctx, signer, s, predicateType, body)
+	_, err := m.p.attest(ctx, signer, s, predicateType, body)
+	return err
 }
 
-func (p *Pipeline) attest(ctx context.Context, signer Signer, s release.Subject, predicateType string, body []byte) error {
-	role, known := release.RoleOf(predicateType)
-	if !known {
-		return release.Misuse("", "no role signs predicate type %q", predicateType)
-	}
-	if !signer.Party().Has(role) {
-		return release.Denied("run this step with a key that the trust policy names for the role "+string(role),
-			"evidence %s about %s is missing and must be signed by a %s; this key is not one", predicateType, s, role)
+// attest signs one predicate about a subject and attaches it; it gives the
+// digest of what was attached.
+func (p *Pipeline) attest(ctx context.Context, signer Signer, s release.Subject, predicateType string, body []byte) (release.Digest, error) {
+	if err := p.mayAttest(s, predicateType, signer.Party()); err != nil {
+		return release.Digest{}, err
 	}
 	if len(body) == 0 {
-		return release.Faultf(release.KindInternal, "", "nothing to attest as %s about %s", predicateType, s)
+		return release.Digest{}, release.Faultf(release.KindInternal, "", "nothing to attest as %s about %s", predicateType, s)
 	}
 	attachment, err := signer.Sign(ctx, release.NewStatement(s, predicateType, body))
 	if err != nil {
-		return err
+		return release.Digest{}, err
 	}
-	return p.Attestations.Attach(ctx, s, attachment)
+	if err := p.Attestations.Attach(ctx, s, attachment); err != nil {
+		return release.Digest{}, err
+	}
+	if predicateType != release.PredicateSignature || p.Legacy == nil {
+		return attachment.Digest, nil
+	}
+	return attachment.Digest, p.Legacy.Sign(ctx, s, signer)
+}
+
+func (p *Pipeline) mayAttest(s release.Subject, predicateType string, signer release.Signer) error {
+	role, known := release.RoleOf(predicateType)
+	if !known {
+		return release.Misuse("one of "+release.PredicateNames(), "no role signs predicate type %q", predicateType)
+	}
+	if !signer.Has(role) {
+		return release.Denied("run this step with a key that the trust policy names for the role "+string(role),
+			"evidence %s about %s is missing and must be signed by a %s; this key is not one", predicateType, s, role)
+	}
+	return nil
 }

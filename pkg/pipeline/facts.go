@@ -39,7 +39,11 @@ func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
 	}
 	var mu sync.Mutex
 	err := each(ctx, sortedKeys(subjects), func(ctx context.Context, name string) error {
-		found, err := r.p.evidence(ctx, subjects[name])
+		needs := neededOfRelease
+		if service, ok := r.document.Release.Services[name]; ok {
+			needs = needed(service.Origin)
+		}
+		found, err := r.p.evidence(ctx, subjects[name], needs...)
 		if err != nil {
 			return err
 		}

@@ -352,13 +352,22 @@ func (m *making) subjects() map[string]release.Subject {
 	return all
 }
 
+func (m *making) origin(s release.Subject) release.Origin {
+	for _, image := range m.images {
+		if image.Subject() == s {
+			return release.Built
+		}
+	}
+	return release.External
+}
+
 // scan scans what has no fresh, verified scan yet, then judges all of them
 // together, so that a person sees every problem at once.
 func (m *making) scan(ctx context.Context) error {
 	var reasons []release.Reason
 	for _, name := range sortedKeys(m.subjects()) {
 		subject := m.subjects()[name]
-		kept, err := m.p.freshEvidence(ctx, subject)
+		kept, err := m.p.freshEvidence(ctx, subject, needed(m.origin(subject))...)
 		if err != nil {
 			return err
 		}
@@ -503,7 +512,7 @@ func environmentValues(model []byte, key, name string, into map[string]string) e
 // result about this very release is there.
 func (m *making) smokeTest(ctx context.Context) error {
 	subject := release.Subject{Repository: m.p.Project.Repository(m.p.Project.Registry), Digest: m.identity}
-	kept, err := m.p.freshEvidence(ctx, subject)
+	kept, err := m.p.freshEvidence(ctx, subject, neededOfRelease...)
 	if err != nil {
 		return err
 	}

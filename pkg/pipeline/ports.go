@@ -108,6 +108,22 @@ type Verifier interface {
 	Verify(ctx context.Context, s release.Subject, attachments []release.Attachment) []release.Evidence
 }
 
+// Legacy is evidence in the form that cosign had before bundles.
+type Legacy interface {
+	// Evidence reads and verifies all there is about a subject.
+	Evidence(ctx context.Context, s release.Subject) ([]release.Evidence, error)
+	// Sign writes a signature in that form where the configuration asks for it,
+	// else it does nothing.
+	Sign(ctx context.Context, s release.Subject, signer Signer) error
+}
+
+// Layouts reads what lies in an image layout or an archive on this machine,
+// "oci:DIR" or "oci-archive:FILE": which image it is, and what is attached to
+// it. The evidence is verified.
+type Layouts interface {
+	Evidence(ctx context.Context, source string) (release.Subject, []release.Evidence, error)
+}
+
 // Judge decides over facts.
 type Judge interface {
 	Judge(ctx context.Context, f release.Facts) ([]release.Verdict, error)
@@ -248,6 +264,8 @@ type Pipeline struct {
 	Models       Models
 	Images       Images
 	Attestations Attestations
+	Legacy       Legacy  // nil: only bundles are read and written
+	Layouts      Layouts // nil: only registries are read
 	Documents    Documents
 	Keys         Keys
 	Verifier     Verifier

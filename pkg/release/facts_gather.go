@@ -90,21 +90,21 @@ func gatherService(k Known, name string) ServiceFacts {
 		Config: configOf(k, name),
 		Match:  MatchFacts{Findings: []Finding{}, Database: DatabaseFacts{Covers: []string{}}},
 	}
-	facts.Signature = best(evidence, PredicateSignature, absent("signature"), func(ev Evidence) (Proof, Proof, int64) {
+	facts.Signature = best(k.Trust, evidence, PredicateSignature, absent("signature"), func(ev Evidence) (Proof, Proof, int64) {
 		p, _ := FactsFromSignature(ev, s.Digest)
 		return p, p, 0
 	})
-	facts.Provenance = best(evidence, PredicateProvenance, ProvenanceFacts{Proof: absent("provenance"), Bases: []Base{}},
+	facts.Provenance = best(k.Trust, evidence, PredicateProvenance, ProvenanceFacts{Proof: absent("provenance"), Bases: []Base{}},
 		func(ev Evidence) (ProvenanceFacts, Proof, int64) {
 			p, _ := FactsFromProvenance(ev, s.Digest)
 			return p, p.Proof, quality(p.Revision == k.Release.Revision) + quality(allPinned(p.Bases))
 		})
-	facts.Scan = best(evidence, PredicateVulnerability, noScan(),
+	facts.Scan = best(k.Trust, evidence, PredicateVulnerability, noScan(),
 		func(ev Evidence) (ScanFacts, Proof, int64) {
 			p, _ := FactsFromScan(ev, s.Digest, k.scanLimits(), k.Now)
 			return p, p.Proof, scanQuality(p)
 		})
-	facts.SBOM = best(evidence, PredicateCycloneDX, SBOMFacts{Proof: absent("SBOM")},
+	facts.SBOM = best(k.Trust, evidence, PredicateCycloneDX, SBOMFacts{Proof: absent("SBOM")},
 		func(ev Evidence) (SBOMFacts, Proof, int64) {
 			p, _ := FactsFromSBOM(ev, s.Digest)
 			return p, p.Proof, int64(p.Components)
@@ -116,7 +116,7 @@ func gatherService(k Known, name string) ServiceFacts {
 }
 
 func gatherSmoke(k Known) SmokeFacts {
-	return best(about(k.Evidence, k.Digest), PredicateTestResult, noSmoke(absent("smoke result")),
+	return best(k.Trust, about(k.Evidence, k.Digest), PredicateTestResult, noSmoke(absent("smoke result")),
 		func(ev Evidence) (SmokeFacts, Proof, int64) {
 			p, _ := FactsFromSmoke(ev, k.Digest, k.Now)
 			return p, p.Proof, (passing(p.Result)&quality(memoryHeld(p.Services)))<<62 - p.AgeSeconds
@@ -144,24 +144,54 @@ func about(evidence []Evidence, d Digest) []Evidence {
 // best reads each attestation of a type and keeps the one to rely on: verified
 // before not, then by quality, then by digest, so that the order in which a
 // registry lists them changes nothing. Without any it gives none.
-func best[F any](evidence []Evidence, predicateType string, none F, read func(Evidence) (F, Proof, int64)) F {
-	found := false
-	var kept F
-	var keptProof Proof
-	var keptQuality int64
+//
+// Where a role's threshold is n, each party counts with the best it said, and
+// the n-th of them is kept: what it says, n distinct parties say at least.
+func best[F any](trust Trust, evidence []Evidence, predicateType string, none F, read func(Evidence) (F, Proof, int64)) F {
+	type candidate struct {
+		ev      Evidence
+		facts   F
+		proof   Proof
+		quality int64
+	}
+	var list []candidate
 	for _, ev := range evidence {
-		if ev.PredicateType != predicateType {
-			continue
-		}
-		facts, proof, quality := read(ev)
-		if !found || better(proof, quality, keptProof, keptQuality) {
-			found, kept, keptProof, keptQuality = true, facts, proof, quality
+		if ev.PredicateType == predicateType {
+			facts, proof, quality := read(ev)
+			list = append(list, candidate{ev, facts, proof, quality})
 		}
 	}
-	if !found {
+	if len(list) == 0 {
 		return none
 	}
-	return kept
+	slices.SortStableFunc(list, func(a, b candidate) int {
+		switch {
+		case better(a.proof, a.quality, b.proof, b.quality):
+			return -1
+		case better(b.proof, b.quality, a.proof, a.quality):
+			return 1
+		}
+		return 0
+	})
+	role, _ := RoleOf(predicateType)
+	need := trust.Threshold(role)
+	if need == 1 || !list[0].proof.Verified {
+		return list[0].facts
+	}
+	var signers []Signer
+	for _, c := range list {
+		if !c.proof.Verified {
+			break
+		}
+		signers = append(signers, c.ev.Signer)
+		if len(Distinct(signers, role)) == need {
+			return c.facts
+		}
+	}
+	few := list[0].ev
+	few.Verified, few.Reason = false, TooFew(signers, role, need)
+	facts, _, _ := read(few)
+	return facts
 }
 
 func better(p Proof, quality int64, than Proof, thanQuality int64) bool {

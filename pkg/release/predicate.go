@@ -1,0 +1,66 @@
+package release
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// predicateNames are short names of predicate types: cosign's where it has one.
+var predicateNames = []struct{ name, uri string }{
+	{"signature", PredicateSignature},
+	{"slsaprovenance1", PredicateProvenance},
+	{"cyclonedx", PredicateCycloneDX},
+	{"vuln", PredicateVulnerability},
+	{"test-result", PredicateTestResult},
+	{"verification-summary", PredicateDecision},
+}
+
+// PredicateType gives the URI of a predicate type that promote knows, by its
+// short name or by the URI itself.
+func PredicateType(name string) (uri string, ok bool) {
+	for _, p := range predicateNames {
+		if name == p.name || name == p.uri {
+			return p.uri, true
+		}
+	}
+	return "", false
+}
+
+// PredicateName is the short name of a predicate type; a type without one is
+// its own.
+func PredicateName(uri string) string {
+	for _, p := range predicateNames {
+		if uri == p.uri {
+			return p.name
+		}
+	}
+	return uri
+}
+
+// PredicateNames lists the short names, for messages.
+func PredicateNames() string {
+	names := make([]string, 0, len(predicateNames))
+	for _, p := range predicateNames {
+		names = append(names, p.name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}
+
+// CheckPredicate reads a predicate as a gate will, about a subject, and says
+// why no gate could rely on it. Whether it passes is not asked.
+func CheckPredicate(ev Evidence, limits Limits, now time.Time) error {
+	var err error
+	switch ev.PredicateType {
+	case PredicateProvenance:
+		_, err = FactsFromProvenance(ev, ev.Subject.Digest)
+	case PredicateVulnerability:
+		_, err = FactsFromScan(ev, ev.Subject.Digest, limits, now)
+	case PredicateCycloneDX:
+		_, err = FactsFromSBOM(ev, ev.Subject.Digest)
+	case PredicateTestResult:
+		_, err = FactsFromSmoke(ev, ev.Subject.Digest, now)
+	}
+	return err
+}
