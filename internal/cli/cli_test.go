@@ -98,7 +98,9 @@ func read(t *testing.T, f *os.File) string {
 
 // failing gives a wiring whose pipeline cannot be built, for a reason.
 func failing(err error) Wiring {
-	return Wiring{Pipeline: func(context.Context, *config.Config) (*pipeline.Pipeline, func(), error) { return nil, nil, err }}
+	return Wiring{Pipeline: func(context.Context, *config.Config, PipelineOptions) (*pipeline.Pipeline, func(), error) {
+		return nil, nil, err
+	}}
 }
 
 func TestEveryKindHasItsExitCode(t *testing.T) {

@@ -23,7 +23,7 @@ func (r *run) houseCommands() []*cli.Command {
 				&cli.StringFlag{Name: "example", Usage: "`DIR` with the agent stack (default: the embedded one)"},
 			}, action: r.demo}),
 		r.command(command{name: "clean", usage: "remove what smoke runs and demos left behind", flags: []cli.Flag{dryRunFlag()}, action: r.clean}),
-		r.command(command{name: "version", usage: "which promote this is", action: r.version}),
+		r.command(command{name: "version", usage: "which promote this is", offline: true, action: r.version}),
 		r.command(command{name: RegistryCommand, usage: "serve the embedded registry", hidden: true,
 			flags: []cli.Flag{&cli.StringFlag{Name: "root", Required: true}, &cli.StringFlag{Name: "address", Value: "127.0.0.1:0"}, &cli.StringFlag{Name: "address-file"}, &cli.BoolFlag{Name: "bases"}},
 			action: func(ctx context.Context, c *cli.Context) error {

@@ -28,8 +28,9 @@ func (r *run) releaseCommands() []*cli.Command {
 		r.command(command{name: "build", usage: "build and push every service once, and print the digests",
 			flags: []cli.Flag{allowDirtyFlag(), dryRunFlag()}, action: r.build}),
 		r.command(command{name: "scan", usage: "find vulnerabilities and secrets in an image", arguments: "REF", least: 1, most: 1, action: r.scan}),
-		r.command(command{name: "sign", usage: "sign an image or a release", arguments: "REF", least: 1, most: 1, flags: []cli.Flag{dryRunFlag()}, action: r.sign}),
-		r.command(command{name: "verify", usage: "show and judge every attestation about an image or a release", arguments: "REF", least: 1, most: 1, action: r.verify}),
+		r.command(command{name: "sign", usage: "sign an image or a release", arguments: "REF", least: 1, most: 1, flags: []cli.Flag{keyFlag(), dryRunFlag()}, action: r.sign}),
+		r.attestCommand(),
+		r.verifyCommand(),
 		r.command(command{name: "smoke", usage: "run a release under production's conditions", arguments: "[RELEASE]", most: 1, action: r.smoke}),
 	}
 }
@@ -104,29 +105,11 @@ func printScan(w io.Writer, s release.Scan) error {
 }
 
 func (r *run) sign(ctx context.Context, c *cli.Context) error {
-	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
+	return r.withKey(ctx, c.String("key"), func(p *pipeline.Pipeline) error {
 		result, err := p.Sign(ctx, c.Args().First(), c.Bool("dry-run"))
 		return r.emitWith(err, result, func(w io.Writer) error {
 			_, err := fmt.Fprintf(w, "%s signed by %s (%s)\n", result.Subject, result.Signer.Name, result.Signer.ID)
 			return err
-		})
-	})
-}
-
-func (r *run) verify(ctx context.Context, c *cli.Context) error {
-	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
-		result, err := p.Verify(ctx, c.Args().First())
-		return r.emitWith(err, result, func(w io.Writer) error {
-			fmt.Fprintf(w, "subject  %s\nresult   %s\n\n", result.Subject, result.Result)
-			var rows [][]string
-			for _, a := range result.Attestations {
-				verdict := "verified"
-				if !a.Verified {
-					verdict = "NOT VERIFIED: " + a.Reason
-				}
-				rows = append(rows, []string{a.PredicateType, a.Role, a.Signer, verdict})
-			}
-			return ui.Table(w, []string{"PREDICATE", "ROLE", "SIGNER", ""}, rows)
 		})
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/promote-dev/promote/internal/ui"
+	"github.com/promote-dev/promote/pkg/config"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -27,8 +28,8 @@ func (r *run) toolCommands() []*cli.Command {
 			}, action: r.pin}),
 		r.verifyBundleCommand(),
 		{Name: "keys", Usage: "make a signing key, show its public half", HideHelpCommand: true, Subcommands: []*cli.Command{
-			r.command(command{name: "generate", usage: "a P-256 key in cosign's format; COSIGN_PASSWORD encrypts it", arguments: "FILE", least: 1, most: 1, action: r.keys(true)}),
-			r.command(command{name: "public", usage: "the public half of a key", arguments: "KEY", least: 1, most: 1, action: r.keys(false)}),
+			r.command(command{name: "generate", usage: "a P-256 key in cosign's format; COSIGN_PASSWORD encrypts it", arguments: "FILE", least: 1, most: 1, offline: true, action: r.keys(true)}),
+			r.command(command{name: "public", usage: "the public half of a key", arguments: "KEY", least: 1, most: 1, offline: true, action: r.keys(false)}),
 		}},
 		{Name: "db", Usage: "the vulnerability database", HideHelpCommand: true, Subcommands: []*cli.Command{
 			r.command(command{name: "build", usage: "build the demo's database from the advisories in this binary and push it", arguments: "REPOSITORY", least: 1, most: 1, action: r.database}),
@@ -126,6 +127,9 @@ func (r *run) pin(ctx context.Context, c *cli.Context) error {
 
 func (r *run) keys(generate bool) func(context.Context, *cli.Context) error {
 	return func(ctx context.Context, c *cli.Context) error {
+		if key := c.Args().First(); r.offline && config.IsService(key) {
+			return release.Misuse("leave --offline out", "the key service of %s is asked over the network", key)
+		}
 		result, err := r.wiring.Keys(ctx, KeyOptions{Generate: generate, Key: c.Args().First()})
 		if err != nil {
 			return err

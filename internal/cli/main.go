@@ -39,6 +39,7 @@ type run struct {
 	outputs  []output
 	mode     string // of progress
 	debug    bool
+	offline  bool
 	github   bool
 	progress *ui.Progress
 }
@@ -135,6 +136,7 @@ func (r *run) app() *cli.App {
 			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT[=PATH]` of the result: text, json; repeatable"},
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "`MODE`: auto, tty, plain, rawjson, quiet"},
 			&cli.BoolFlag{Name: "yes", Usage: "answer yes where a terminal would be asked"},
+			&cli.BoolFlag{Name: "offline", Usage: "touch no network; a command that needs it is refused"},
 			&cli.BoolFlag{Name: "debug", Usage: "show what helps to find a defect"},
 		},
 		Commands:                  commands,
@@ -162,6 +164,7 @@ type command struct {
 	flags                  []cli.Flag
 	formats                []string // beside text and json
 	hidden                 bool
+	offline                bool // works without a network
 	action                 func(ctx context.Context, c *cli.Context) error
 }
 
@@ -174,6 +177,9 @@ func (r *run) command(d command) *cli.Command {
 			}
 			if err := r.open(c, d.formats); err != nil {
 				return err
+			}
+			if r.offline && !d.offline {
+				return release.Misuse("leave --offline out", "promote %s needs the network", d.name)
 			}
 			return d.action(event.With(c.Context, r.progress.Sink()), c)
 		},
@@ -189,7 +195,7 @@ func argumentsWord(d command) string {
 
 // open reads the global flags and starts showing progress.
 func (r *run) open(c *cli.Context, formats []string) (err error) {
-	r.config, r.debug, r.mode = c.String("config"), c.Bool("debug"), c.String("progress")
+	r.config, r.debug, r.offline, r.mode = c.String("config"), c.Bool("debug"), c.Bool("offline"), c.String("progress")
 	if !slices.Contains(ui.Modes, r.mode) {
 		return release.Misuse(fmt.Sprintf("one of %q", ui.Modes), "--progress %q", r.mode)
 	}

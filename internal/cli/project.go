@@ -44,11 +44,17 @@ func (r *run) registries() (map[string]config.RegistrySettings, error) {
 
 // withPipeline loads the configuration, builds the pipeline and hands it on.
 func (r *run) withPipeline(ctx context.Context, f func(*pipeline.Pipeline) error) error {
+	return r.withKey(ctx, "", f)
+}
+
+// withKey is withPipeline, signing with another key than the configured one
+// if it is not empty: a path from here, or a URI.
+func (r *run) withKey(ctx context.Context, key string, f func(*pipeline.Pipeline) error) error {
 	c, err := r.load()
 	if err != nil {
 		return err
 	}
-	p, closePipeline, err := r.wiring.Pipeline(ctx, c)
+	p, closePipeline, err := r.wiring.Pipeline(ctx, c, PipelineOptions{Offline: r.offline, Key: config.KeyFrom(r.dir, key)})
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 // Wiring is what the command line needs of the world.
 type Wiring struct {
 	// Pipeline builds a pipeline for a configuration. close frees what it holds.
-	Pipeline func(ctx context.Context, c *config.Config) (p *pipeline.Pipeline, close func(), err error)
+	Pipeline func(ctx context.Context, c *config.Config, o PipelineOptions) (p *pipeline.Pipeline, close func(), err error)
 	// Workers are the kinds of work that run in child processes without keys.
 	Workers map[string]worker.Handler
 	// Copy copies images and their evidence between registries and layouts.
@@ -37,6 +37,16 @@ type Wiring struct {
 	Database func(ctx context.Context, repository string) (release.Digest, error)
 	// Version says which promote this is.
 	Version VersionResult
+}
+
+// PipelineOptions are what the command line says beside the configuration.
+type PipelineOptions struct {
+	// Offline makes a pipeline that touches no network: it reads the ledger, keys
+	// and what lies on this machine.
+	Offline bool
+	// Key is what to sign with instead of sign.key; empty is sign.key. It
+	// changes nothing about who is trusted.
+	Key string
 }
 
 // CopyOptions are `copy SRC DST`.

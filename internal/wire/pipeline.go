@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/promote-dev/promote/internal/cli"
 	"github.com/promote-dev/promote/internal/worktree"
 	"github.com/promote-dev/promote/pkg/compose"
 	"github.com/promote-dev/promote/pkg/config"
@@ -27,7 +29,7 @@ import (
 const lease = 15 * time.Second
 
 // openPipeline builds the adapters that a configuration asks for.
-func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, func(), error) {
+func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) (*pipeline.Pipeline, func(), error) {
 	if err := errors.Join(c.Inactive(), c.CheckLedger(os.Getenv("CI") == "true")); err != nil {
 		return nil, nil, err
 	}
@@ -35,7 +37,7 @@ func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, fu
 	if err != nil {
 		return nil, nil, err
 	}
-	keys := &keyring{config: c}
+	keys := &keyring{config: c, options: o}
 	// Without a key one can still build and scan; whatever reads or writes
 	// evidence gets the error.
 	keys.missing = keys.openTrust(ctx)
@@ -56,6 +58,7 @@ func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, fu
 		Models:       models{c.Dir()},
 		Images:       images{client},
 		Attestations: client,
+		Layouts:      layouts{client, keys},
 		Documents:    client,
 		Keys:         keys,
 		Verifier:     keys,
@@ -63,6 +66,9 @@ func openPipeline(ctx context.Context, c *config.Config) (*pipeline.Pipeline, fu
 		Ledger:       trustedLedger{log, keys},
 		Targets:      targets{engine.Options{Keychain: client.Credentials}},
 		Now:          time.Now,
+	}
+	if o.Offline {
+		p.Images, p.Attestations, p.Documents = offline{}, offline{}, offline{}
 	}
 	return p, keys.close, nil
 }
@@ -158,6 +164,7 @@ func policyOptions(c *config.Config) policy.Options {
 // the start.
 type keyring struct {
 	config   *config.Config
+	options  cli.PipelineOptions
 	trust    release.Trust
 	verifier *sign.Verifier
 	unpinned ledger.Check // for records of a ledger that pins no trust
@@ -193,6 +200,17 @@ func (k *keyring) publicHalf(ctx context.Context) ([]byte, error) {
 			return text, err
 		}
 	}
+	if k.options.Offline && config.IsService(k.config.Key()) {
+		return nil, release.Misuse("name who is trusted under `trust:`, or leave --offline out", "the public half of %s is with its key service", k.config.Key())
+	}
+	if k.options.Key != "" { // that one signs, and says nothing about who is trusted
+		key, err := sign.LoadKey(ctx, k.config.Key(), passphrase)
+		if err != nil {
+			return nil, err
+		}
+		defer key.Close()
+		return key.PublicPEM(), nil
+	}
 	key, err := k.open(ctx)
 	if err != nil {
 		return nil, err
@@ -206,7 +224,7 @@ func (k *keyring) open(ctx context.Context) (*sign.Key, error) {
 	if k.key != nil {
 		return k.key, nil
 	}
-	key, err := sign.LoadKey(ctx, k.config.Key(), passphrase)
+	key, err := sign.LoadKey(ctx, cmp.Or(k.options.Key, k.config.Key()), passphrase)
 	if err != nil {
 		return nil, err
 	}

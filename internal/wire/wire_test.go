@@ -34,7 +34,7 @@ func project1(t *testing.T, more string) *config.Config {
 // A step of CI that only builds or scans holds no key.
 func TestAPipelineWithoutAKeyBuildsAndBelievesNothing(t *testing.T) {
 	t.Setenv("PROMOTE_KEY", "")
-	p, closePipeline, err := openPipeline(t.Context(), project1(t, ""))
+	p, closePipeline, err := openPipeline(t.Context(), project1(t, ""), cli.PipelineOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestAPipelineWithoutAKeyBuildsAndBelievesNothing(t *testing.T) {
 
 func TestGatesThatNobodyKeepsAreRefused(t *testing.T) {
 	c := project1(t, "environments: {production: {windows: [{allow: \"Mon-Thu 09:00-16:00\"}]}}\n")
-	_, _, err := openPipeline(t.Context(), c)
+	_, _, err := openPipeline(t.Context(), c, cli.PipelineOptions{})
 	if release.KindOf(err) != release.KindConfig || !strings.Contains(err.Error(), "windows") {
 		t.Errorf("got %v", err)
 	}

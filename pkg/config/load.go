@@ -192,6 +192,21 @@ func (c *Config) PublicKeyFile() string {
 	return strings.TrimSuffix(key, filepath.Ext(key)) + ".pub"
 }
 
+// KeyFrom gives what a key's name means in a directory: the path of a file, or
+// the URI that it is.
+func KeyFrom(dir, name string) string {
+	if name == "" || isURI(name) || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(dir, name)
+}
+
+// IsService reports whether a key is held by a key service that is asked over
+// the network.
+func IsService(name string) bool {
+	return strings.Contains(name, "://") && !strings.HasPrefix(name, "env://")
+}
+
 func isURI(s string) bool { return strings.Contains(s, "://") || strings.HasPrefix(s, "pkcs11:") }
 
 // Models gives the Compose files of smoke and of each environment, the base

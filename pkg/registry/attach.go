@@ -102,20 +102,23 @@ func (c *Client) attachments(ctx context.Context, s release.Subject) ([]release.
 	if err != nil {
 		return nil, err
 	}
-	st := c.reading(repo)
-	entries, _, err := c.listReferrers(ctx, st, s.Digest)
+	return c.attachmentsIn(ctx, c.reading(repo), s.Digest)
+}
+
+func (c *Client) attachmentsIn(ctx context.Context, st store, d release.Digest) ([]release.Attachment, error) {
+	entries, _, err := c.listReferrers(ctx, st, d)
 	if err != nil {
 		return nil, err
 	}
 	entries = candidates(entries)
 	if len(entries) > c.limits.Attachments {
-		return nil, flood(st.name(), s.Digest, "more than %d attestations among its", c.limits.Attachments)
+		return nil, flood(st.name(), d, "more than %d attestations among its", c.limits.Attachments)
 	}
-	bundles, err := c.bundles(ctx, st, s.Digest, entries)
+	bundles, err := c.bundles(ctx, st, d, entries)
 	if err != nil {
 		return nil, err
 	}
-	return c.readBundles(ctx, st, s.Digest, bundles)
+	return c.readBundles(ctx, st, d, bundles)
 }
 
 // candidates drops what a list says is something else, and doubles. Lists that

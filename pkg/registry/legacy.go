@@ -37,19 +37,22 @@ func (c *Client) legacyAttachments(ctx context.Context, s release.Subject) ([]re
 	if err != nil {
 		return nil, err
 	}
-	st := c.reading(repo)
-	layers, err := c.legacyLayers(ctx, st, s.Digest)
+	return c.legacyIn(ctx, c.reading(repo), s.Digest)
+}
+
+func (c *Client) legacyIn(ctx context.Context, st store, d release.Digest) ([]release.LegacyAttachment, error) {
+	layers, err := c.legacyLayers(ctx, st, d)
 	if err != nil {
 		return nil, err
 	}
 	if len(layers) > c.limits.Attachments {
-		return nil, release.Denied(floodHint, "%s: %s has more than %d signatures and attestations under cosign's tags", st.name(), s.Digest, c.limits.Attachments)
+		return nil, release.Denied(floodHint, "%s: %s has more than %d signatures and attestations under cosign's tags", st.name(), d, c.limits.Attachments)
 	}
 	blobs := make([]descriptor, len(layers))
 	for i, l := range layers {
 		blobs[i] = l.descriptor
 	}
-	contents, err := c.readEach(ctx, st, s.Digest, blobs)
+	contents, err := c.readEach(ctx, st, d, blobs)
 	if err != nil {
 		return nil, err
 	}

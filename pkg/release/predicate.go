@@ -48,19 +48,23 @@ func PredicateNames() string {
 	return strings.Join(names, ", ")
 }
 
-// CheckPredicate reads a predicate as a gate will, about a subject, and says
-// why no gate could rely on it. Whether it passes is not asked.
-func CheckPredicate(ev Evidence, limits Limits, now time.Time) error {
+// CheckPredicate reads a predicate about a subject as a gate would if the right
+// party had signed it, and says why no gate could rely on it. Whether it passes
+// is not asked.
+func CheckPredicate(s Subject, predicateType string, predicate []byte, limits Limits, now time.Time) error {
+	role, _ := RoleOf(predicateType)
+	supposed := Evidence{Subject: s, PredicateType: predicateType, Predicate: predicate, Digest: DigestOf(predicate),
+		Signer: Signer{Roles: []Role{role}}, Role: role, Verified: true}
 	var err error
-	switch ev.PredicateType {
+	switch predicateType {
 	case PredicateProvenance:
-		_, err = FactsFromProvenance(ev, ev.Subject.Digest)
+		_, err = FactsFromProvenance(supposed, s.Digest)
 	case PredicateVulnerability:
-		_, err = FactsFromScan(ev, ev.Subject.Digest, limits, now)
+		_, err = FactsFromScan(supposed, s.Digest, limits, now)
 	case PredicateCycloneDX:
-		_, err = FactsFromSBOM(ev, ev.Subject.Digest)
+		_, err = FactsFromSBOM(supposed, s.Digest)
 	case PredicateTestResult:
-		_, err = FactsFromSmoke(ev, ev.Subject.Digest, now)
+		_, err = FactsFromSmoke(supposed, s.Digest, now)
 	}
 	return err
 }
