@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // The programs that the tests check against, each built from its module, once:
@@ -35,7 +37,13 @@ func (p thirdParty) built(t *testing.T) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	check(t, err)
-	dir := filepath.Join(cache, "promote-test-tools", p.name+"-"+p.version+"-"+runtime.Version())
+	version := p.version
+	if p == trillmem {
+		source, err := os.ReadFile("testdata/trillmem/main.go")
+		check(t, err)
+		version += "-" + release.DigestOf(source).Hex()[:12]
+	}
+	dir := filepath.Join(cache, "promote-test-tools", p.name+"-"+version+"-"+runtime.Version())
 	binary := filepath.Join(dir, p.name)
 	if _, err := os.Stat(binary); err == nil {
 		return binary

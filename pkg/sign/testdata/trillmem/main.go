@@ -7,16 +7,51 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/google/trillian"
 	"github.com/google/trillian/extension"
 	"github.com/google/trillian/quota"
+	"github.com/google/trillian/storage"
 	"github.com/google/trillian/storage/memory"
 	"github.com/google/trillian/testonly/integration"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
+
+// onceOnly takes each leaf once, as the storages do that are not in memory.
+type onceOnly struct {
+	storage.LogStorage
+	mu   sync.Mutex
+	have map[string]*trillian.LogLeaf
+}
+
+// QueueLeaves says of a leaf that is there that it is.
+func (s *onceOnly) QueueLeaves(ctx context.Context, tree *trillian.Tree, leaves []*trillian.LogLeaf, at time.Time) ([]*trillian.QueuedLogLeaf, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.have == nil {
+		s.have = map[string]*trillian.LogLeaf{}
+	}
+	var all []*trillian.QueuedLogLeaf
+	for _, leaf := range leaves {
+		name := fmt.Sprint(tree.TreeId, "/", string(leaf.LeafIdentityHash))
+		if known := s.have[name]; known != nil {
+			all = append(all, &trillian.QueuedLogLeaf{Leaf: known, Status: status.New(codes.AlreadyExists, "leaf already exists").Proto()})
+			continue
+		}
+		queued, err := s.LogStorage.QueueLeaves(ctx, tree, []*trillian.LogLeaf{leaf}, at)
+		if err != nil {
+			return nil, err
+		}
+		s.have[name] = leaf
+		all = append(all, queued...)
+	}
+	return all, nil
+}
 
 func main() {
 	if err := run(); err != nil {
@@ -31,7 +66,7 @@ func run() error {
 	trees := memory.NewTreeStorage()
 	integration.SequencerInterval = 100 * time.Millisecond
 	env, err := integration.NewLogEnvWithRegistry(ctx, 1, extension.Registry{
-		AdminStorage: memory.NewAdminStorage(trees), LogStorage: memory.NewLogStorage(trees, nil), QuotaManager: quota.Noop(),
+		AdminStorage: memory.NewAdminStorage(trees), LogStorage: &onceOnly{LogStorage: memory.NewLogStorage(trees, nil)}, QuotaManager: quota.Noop(),
 	})
 	if err != nil {
 		return err
