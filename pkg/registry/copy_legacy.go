@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
@@ -49,13 +50,21 @@ func (e *evidence) lookForTags(a *about) error {
 	all := e.tags()
 	for _, kind := range release.LegacyKinds {
 		if tag := release.LegacyTag(a.subject, kind); all == nil || all[tag] {
-			e.group.Go(func() error { return e.readTag(a, tag) })
+			e.group.Go(func() error { return e.readTag(a, tag, all != nil) })
 		}
 	}
 	return nil
 }
 
-func (e *evidence) readTag(a *about, tag string) error {
+// readTag reads one of cosign's tags at the source and, at the same time where
+// it is listed, at the destination.
+func (e *evidence) readTag(a *about, tag string, listed bool) error {
+	there := newFuture[manifest]()
+	look := sync.OnceFunc(func() { there.set(e.t.dst.manifest(e.ctx, tag)) })
+	if listed {
+		go look()
+		defer func() { <-there.done }()
+	}
 	var m manifest
 	err := e.slot(func() (err error) {
 		m, err = legacy(e.ctx, e.t.src, tag)
@@ -69,42 +78,32 @@ func (e *evidence) readTag(a *about, tag string) error {
 	}
 	e.look(m.digest, a.depth+1)
 	e.follow(a, m.digest)
-	present, err := e.looked.get(e.ctx, e.t.dst.name())
-	if err != nil {
+	look()
+	l := legacyTag{tag, m}
+	old, err := there.get(e.ctx, e.t.dst.name())
+	if wanted, err := e.t.replaces(e.ctx, l, old, err); err != nil || !wanted {
 		return err
-	}
-	// A fresh destination is looked at before its tag is set only.
-	if present || e.t.options.DryRun {
-		wanted := false
-		err = e.slot(func() (err error) {
-			wanted, err = e.t.wants(e.ctx, legacyTag{tag, m})
-			return err
-		})
-		if err != nil || !wanted {
-			return err
-		}
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	a.legacy = append(a.legacy, legacyTag{tag, m})
+	a.legacy = append(a.legacy, l)
 	return nil
 }
 
-// wants reports whether the destination lacks what stands under one of cosign's
-// tags. The layers of such a manifest grow in number, so that a tag is moved
+// replaces reports whether the destination lacks what stands under one of
+// cosign's tags at the source; old is what it has there. The layers of such a manifest grow in number, so that a tag is moved
 // only if nothing that stood under it is lost. Where each side has what the
 // other lacks, the destination keeps its own, and the result says so: to put
 // them together is cosign's business, because it needs a new manifest.
-func (t *transfer) wants(ctx context.Context, l legacyTag) (bool, error) {
-	there, err := t.dst.manifest(ctx, l.tag)
+func (t *transfer) replaces(ctx context.Context, l legacyTag, old manifest, err error) (bool, error) {
 	switch {
 	case isNotFound(err):
 		return true, nil
 	case err != nil && !errors.Is(err, errAmbiguous):
 		return false, err
-	case err == nil && (there.digest == l.m.digest || holds(there, l.m)):
+	case err == nil && (old.digest == l.m.digest || holds(old, l.m)):
 		return false, nil
-	case err == nil && holds(l.m, there):
+	case err == nil && holds(l.m, old):
 		return true, nil
 	}
 	event.Warnf(ctx, "%s keeps what it has under %s: the source has something else there, and neither includes the other. `cosign verify` there does not see the source's; bring them together, or delete the tag and copy again", t.dst.name(), l.tag)
@@ -129,11 +128,15 @@ func holds(m, other manifest) bool {
 	return len(other.body.Layers) > 0 || len(m.body.Layers) == 0
 }
 
-// setTag sets one of cosign's tags, if the destination still wants it.
+// setTag sets one of cosign's tags. Where streaming took its time, the
+// destination may have got something under it since it was looked at.
 func (t *transfer) setTag(ctx context.Context, l legacyTag) error {
-	if !t.options.DryRun {
-		wanted, err := t.wants(ctx, l)
-		if err != nil || !wanted {
+	t.mu.Lock()
+	streamed := t.result.Bytes > 0 && !t.options.DryRun
+	t.mu.Unlock()
+	if streamed {
+		old, err := t.dst.manifest(ctx, l.tag)
+		if wanted, err := t.replaces(ctx, l, old, err); err != nil || !wanted {
 			return err
 		}
 	}

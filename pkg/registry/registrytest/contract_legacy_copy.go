@@ -170,10 +170,11 @@ func testLegacyRequests(t *testing.T, b Backend) {
 			if lists := count(p.Requests(), "/tags/list"); asked != c.asked || lists != 1 {
 				t.Errorf("asked %d times for tags and %d times for a list of them, want %d and 1: %v", asked, lists, c.asked, p.Requests())
 			}
-			// The destination is asked for each before it is written, and read back.
+			// The destination is asked for each, asked again after streaming,
+			// written and read back.
 			for _, tag := range tags {
-				if n := count(q.Requests(), tag); n != 3 {
-					t.Errorf("%s: %d requests to the destination, want 3", tag, n)
+				if n := count(q.Requests(), tag); n != 4 {
+					t.Errorf("%s: %d requests to the destination, want 4", tag, n)
 				}
 			}
 		})
