@@ -31,6 +31,7 @@ func (r *run) toolCommands() []*cli.Command {
 			r.command(command{name: "generate", usage: "a P-256 key in cosign's format; COSIGN_PASSWORD encrypts it", arguments: "FILE", least: 1, most: 1, offline: true, action: r.keys(true)}),
 			r.command(command{name: "public", usage: "the public half of a key", arguments: "KEY", least: 1, most: 1, offline: true, action: r.keys(false)}),
 		}},
+		r.trustCommand(),
 		{Name: "db", Usage: "the vulnerability database", HideHelpCommand: true, Subcommands: []*cli.Command{
 			r.command(command{name: "build", usage: "build the demo's database from the advisories in this binary and push it", arguments: "REPOSITORY", least: 1, most: 1, action: r.database}),
 		}},

@@ -64,6 +64,10 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	return loaded(path, root)
+}
+
+func loaded(path string, root *yamlpos.Node) (_ *Config, err error) {
 	c := &Config{File: defaults(), path: path, root: root, keys: map[string]publicKey{}, authorities: map[string]string{}}
 	k := checker{c: c}
 	k.decoded(yamlpos.Decode(root, &c.File))

@@ -227,7 +227,7 @@ func (l *Ledger) uncovered(t *replay, rest []byte, read reader) error {
 }
 
 const brokenHint = "promote nothing until it is known why: compare with a copy of the ledger, or with the checkpoints on the targets. " +
-	"If a key was exchanged on purpose, name the former key under trust too"
+	"If a key was exchanged on purpose while the ledger pinned no trust, name the former key under trust too"
 
 // broken makes the fault of a log that contradicts itself. "Could not verify"
 // stays what it is.

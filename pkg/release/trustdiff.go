@@ -88,3 +88,29 @@ func (r Revocation) String() string {
 	}
 	return s
 }
+
+// The states of a party's entry.
+const (
+	PartyValid   = "valid"
+	PartyNotYet  = "not yet"
+	PartyExpired = "expired"
+	PartyRevoked = "revoked"
+)
+
+// State says whether a party's entry counts at a time. An identity that only
+// an expression names is not known to be revoked before it signs.
+func (t Trust) State(p Party, at time.Time) string {
+	print := p.Fingerprint()
+	revoked := slices.ContainsFunc(t.Revoked, func(r Revocation) bool {
+		return r.Key != "" && r.Key == print || r.Identity != "" && r.Identity == p.Identity && (r.Issuer == "" || r.Issuer == p.Issuer)
+	})
+	switch {
+	case revoked:
+		return PartyRevoked
+	case at.Before(p.NotBefore):
+		return PartyNotYet
+	case !p.In(at):
+		return PartyExpired
+	}
+	return PartyValid
+}
