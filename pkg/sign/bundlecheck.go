@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/sigstore/sigstore-go/pkg/bundle"
-	"github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/sign/internal/envelope"
@@ -53,13 +52,13 @@ func VerifyBundle(c BundleCheck) (BundleResult, error) {
 	if err != nil {
 		return BundleResult{}, release.Faultf(release.KindConfig, "give the signer's public key, or an identity with its issuer", "expected signer: %w", err)
 	}
-	artifact, err := about(c.Artifact)
+	subject, err := about(c.Artifact)
 	if err != nil {
 		return BundleResult{}, release.Faultf(release.KindConfig, "give the file, or its digest as sha256: and 64 hex digits", "artifact: %w", err)
 	}
 	var result BundleResult
 	err = guarded(func() (err error) {
-		result, err = c.verify(policy, artifact)
+		result, err = c.verify(policy, subject)
 		return err
 	})
 	if err != nil {
@@ -82,7 +81,7 @@ func (c BundleCheck) policy() (*envelope.Policy, error) {
 	}}}})
 }
 
-func (c BundleCheck) verify(policy *envelope.Policy, artifact verify.ArtifactPolicyOption) (BundleResult, error) {
+func (c BundleCheck) verify(policy *envelope.Policy, about artifact) (BundleResult, error) {
 	if len(c.Bundle) > envelope.MaxBundle {
 		return BundleResult{}, fmt.Errorf("%d bytes: at most %d are read", len(c.Bundle), envelope.MaxBundle)
 	}
@@ -93,7 +92,7 @@ func (c BundleCheck) verify(policy *envelope.Policy, artifact verify.ArtifactPol
 	if err := oneSignature(b); err != nil {
 		return BundleResult{}, err
 	}
-	proof, err := c.prove(policy, b, artifact)
+	proof, err := c.prove(policy, b, about)
 	if err != nil {
 		return BundleResult{}, err
 	}
@@ -114,7 +113,7 @@ func (c BundleCheck) verify(policy *envelope.Policy, artifact verify.ArtifactPol
 	return result, nil
 }
 
-func (c BundleCheck) prove(policy *envelope.Policy, b *bundle.Bundle, artifact verify.ArtifactPolicyOption) (Proof, error) {
+func (c BundleCheck) prove(policy *envelope.Policy, b *bundle.Bundle, about artifact) (Proof, error) {
 	keys := policy.Keys()
 	switch {
 	case len(keys) > 0 && !byKey(b):
@@ -122,7 +121,7 @@ func (c BundleCheck) prove(policy *envelope.Policy, b *bundle.Bundle, artifact v
 	case len(keys) == 0 && c.Root == nil:
 		return Proof{}, errors.New("no trusted root to check the certificate against")
 	case len(keys) == 0:
-		return c.Root.prove(b, artifact)
+		return c.Root.prove(b, about)
 	}
 	if err := sameSignature(b); err != nil {
 		return Proof{}, err
@@ -131,7 +130,7 @@ func (c BundleCheck) prove(policy *envelope.Policy, b *bundle.Bundle, artifact v
 	if err != nil {
 		return Proof{}, err
 	}
-	proof, err := key.prove(b, artifact, c.Root, true)
+	proof, err := key.prove(b, about, c.Root, true)
 	if err != nil {
 		return Proof{}, tidied(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
@@ -104,6 +105,19 @@ type sealed struct {
 	bundle *bundle.Bundle
 	digest release.Digest // of all that it was read from
 	v      *Verifier
+
+	payloadType  string
+	payload      []byte // as it is judged
+	sig, message []byte // the signature, and what it is over
+	// artifact is what sigstore-go compares with what was signed, for those who
+	// sign no statement; nil is the subject's digest.
+	artifact artifact
+}
+
+// enclose takes an envelope of one signature.
+func (s *sealed) enclose(dsse *protodsse.Envelope) {
+	s.payloadType, s.payload, s.sig = dsse.GetPayloadType(), dsse.GetPayload(), dsse.GetSignatures()[0].GetSig()
+	s.message = envelope.PAE(s.payloadType, s.payload)
 }
 
 var _ envelope.Sealed = sealed{}
@@ -122,7 +136,9 @@ func (v *Verifier) open(raw []byte) (envelope.Sealed, error) {
 	if err := oneSignature(b); err != nil {
 		return nil, err
 	}
-	return sealed{bundle: b, digest: release.DigestOf(raw), v: v}, nil
+	s := sealed{bundle: b, digest: release.DigestOf(raw), v: v}
+	s.enclose(b.GetDsseEnvelope())
+	return s, nil
 }
 
 // oneSignature refuses envelopes of several signatures: verifying one of them
@@ -135,10 +151,7 @@ func oneSignature(b *bundle.Bundle) error {
 }
 
 // Content gives the payload with its type.
-func (s sealed) Content() (string, []byte) {
-	dsse := s.bundle.GetDsseEnvelope()
-	return dsse.GetPayloadType(), dsse.GetPayload()
-}
+func (s sealed) Content() (string, []byte) { return s.payloadType, s.payload }
 
 // Proof verifies the signature; whose it is and what it counts for, the policy
 // judges each time anew.
@@ -146,6 +159,9 @@ func (s sealed) Proof(d release.Digest) (Proof, error) {
 	artifact, err := about(d)
 	if err != nil {
 		return Proof{}, err
+	}
+	if s.artifact != nil {
+		artifact = s.artifact
 	}
 	if byKey(s.bundle) {
 		return s.v.proveKey(s, artifact, d)
@@ -158,12 +174,16 @@ func byKey(b *bundle.Bundle) bool {
 	return ok
 }
 
-func about(d release.Digest) (verify.ArtifactPolicyOption, error) {
+// artifact makes what sigstore-go compares anew for each comparison: one that
+// is read can be read once.
+type artifact func() verify.ArtifactPolicyOption
+
+func about(d release.Digest) (artifact, error) {
 	sum, err := hex.DecodeString(d.Hex())
 	if err != nil || len(sum) == 0 {
 		return nil, errors.New("subject without a digest")
 	}
-	return verify.WithArtifactDigest("sha256", sum), nil
+	return func() verify.ArtifactPolicyOption { return verify.WithArtifactDigest("sha256", sum) }, nil
 }
 
 // remembered gives what was proven before about the same bytes with the same

@@ -16,19 +16,19 @@ import (
 
 // proveCertificate verifies a signature with the certificate that the bundle
 // brings, by the trusted root. Whose it is, the policy judges afterwards.
-func (v *Verifier) proveCertificate(s sealed, artifact verify.ArtifactPolicyOption, d release.Digest) (Proof, error) {
+func (v *Verifier) proveCertificate(s sealed, about artifact, d release.Digest) (Proof, error) {
 	switch {
 	case !v.policy.Identities():
 		return Proof{}, errors.New("signed with a certificate, only public keys are trusted")
 	case v.root == nil:
 		return Proof{}, errors.New("signed with a certificate, and there is no trusted root to check it against")
 	}
-	return v.remembered(s, "certificate", d, func() (Proof, error) { return v.root.prove(s.bundle, artifact) })
+	return v.remembered(s, "certificate", d, func() (Proof, error) { return v.root.prove(s.bundle, about) })
 }
 
 // prove verifies the chain, the logs, the timestamps and the signature, and
 // gives what the certificate says of its holder.
-func (r *Root) prove(b *bundle.Bundle, artifact verify.ArtifactPolicyOption) (Proof, error) {
+func (r *Root) prove(b *bundle.Bundle, about artifact) (Proof, error) {
 	if r.lacks != "" {
 		return Proof{}, errors.New(r.lacks)
 	}
@@ -50,7 +50,7 @@ func (r *Root) prove(b *bundle.Bundle, artifact verify.ArtifactPolicyOption) (Pr
 	if err != nil {
 		return Proof{}, tidied(err)
 	}
-	result, err := r.certificates.Verify(b, verify.NewPolicy(artifact, verify.WithCertificateIdentity(identity)))
+	result, err := r.certificates.Verify(b, verify.NewPolicy(about(), verify.WithCertificateIdentity(identity)))
 	if err != nil {
 		return Proof{}, fmt.Errorf("certificate of %s: %s", envelope.Tidy(proof.ID), envelope.Tidy(err.Error()))
 	}

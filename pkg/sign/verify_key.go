@@ -35,36 +35,26 @@ func newTrustedKey(k envelope.Key) (trustedKey, error) {
 }
 
 // proveKey tries every trusted key.
-func (v *Verifier) proveKey(s sealed, artifact verify.ArtifactPolicyOption, d release.Digest) (Proof, error) {
+func (v *Verifier) proveKey(s sealed, about artifact, d release.Digest) (Proof, error) {
 	if err := sameSignature(s.bundle); err != nil {
 		return Proof{}, err
 	}
 	for _, key := range v.keys {
-		proof, err := v.remembered(s, key.ID, d, func() (Proof, error) { return key.prove(s.bundle, artifact, v.root, false) })
+		proof, err := v.remembered(s, key.ID, d, func() (Proof, error) { return key.prove(s.bundle, about, v.root, false) })
 		if err == nil {
 			return proof, nil
 		}
-		if sig, message := signedMessage(s.bundle); key.made(sig, message) {
+		if key.made(s.sig, s.message) {
 			return Proof{}, fmt.Errorf("signed by %s, but refused: %s", envelope.Tidy(key.Name), envelope.Tidy(err.Error()))
 		}
 	}
 	return Proof{}, envelope.ErrStranger
 }
 
-// signedMessage gives a bundle's signature with the bytes that it is over; for
-// a message signature those are not in the bundle.
-func signedMessage(b *bundle.Bundle) (sig, message []byte) {
-	dsse := b.GetDsseEnvelope()
-	if len(dsse.GetSignatures()) == 0 {
-		return nil, nil
-	}
-	return dsse.GetSignatures()[0].GetSig(), envelope.PAE(dsse.GetPayloadType(), dsse.GetPayload())
-}
-
 // prove verifies the signature with the key. What the bundle brings from logs
 // and timestamp authorities that the root knows must be right, and proves the
 // time; of others nothing is believed. With all set the log must be known.
-func (k trustedKey) prove(b *bundle.Bundle, artifact verify.ArtifactPolicyOption, r *Root, all bool) (Proof, error) {
+func (k trustedKey) prove(b *bundle.Bundle, about artifact, r *Root, all bool) (Proof, error) {
 	material, options := k.material, []verify.VerifierOption{verify.WithNoObserverTimestamps()}
 	if r != nil {
 		logged, timed := r.knows(b)
@@ -81,7 +71,7 @@ func (k trustedKey) prove(b *bundle.Bundle, artifact verify.ArtifactPolicyOption
 	if err != nil {
 		return Proof{}, err
 	}
-	result, err := verifier.Verify(b, verify.NewPolicy(artifact, verify.WithKey()))
+	result, err := verifier.Verify(b, verify.NewPolicy(about(), verify.WithKey()))
 	if err != nil {
 		return Proof{}, err
 	}
