@@ -97,8 +97,8 @@ func (c BundleCheck) verify(policy *envelope.Policy, about artifact) (BundleResu
 		return BundleResult{}, err
 	}
 	signer, err := policy.Signer(proof, time.Now())
-	if errors.Is(err, envelope.ErrStranger) {
-		return BundleResult{}, fmt.Errorf("signed by %s, issuer %s", envelope.Tidy(proof.ID), envelope.Tidy(proof.Issuer))
+	if signer.Name == "" {
+		return BundleResult{}, fmt.Errorf("signed by %s, vouched for by %s: another than was expected", envelope.Tidy(proof.ID), envelope.Tidy(proof.Issuer))
 	}
 	if err != nil {
 		return BundleResult{}, err

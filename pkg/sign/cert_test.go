@@ -58,8 +58,8 @@ func TestIdentity(t *testing.T) {
 func TestRefusedCertificates(t *testing.T) {
 	v, stranger := newVirtual(t, noon.Add(time.Hour)), newVirtual(t, noon.Add(time.Hour))
 	r, trust := v.trusted(t, true, true), scannerTrust(ci())
-	sign := func(s signed) *protobundle.Bundle { return v.attest(t, signtest.Scan(planner), s) }
-	with := func(edit func(*signed)) *protobundle.Bundle { s := good(); edit(&s); return sign(s) }
+	sign := func(s howSigned) *protobundle.Bundle { return v.attest(t, signtest.Scan(planner), s) }
+	with := func(edit func(*howSigned)) *protobundle.Bundle { s := good(); edit(&s); return sign(s) }
 	edited := func(edit func(m *protobundle.VerificationMaterial)) *protobundle.Bundle {
 		b := sign(good())
 		edit(b.VerificationMaterial)
@@ -73,9 +73,9 @@ func TestRefusedCertificates(t *testing.T) {
 	stampsOnly.logged = time.Time{}
 	cases := map[string]*protobundle.Bundle{
 		"case 15: another instance's certificate": stranger.attest(t, signtest.Scan(planner), good()),
-		"case 15: expired leaf":                   with(func(s *signed) { s.from = noon.Add(-20 * time.Minute) }),
-		"case 15: leaf not valid yet":             with(func(s *signed) { s.from = noon.Add(20 * time.Minute) }),
-		"case 15: stamped after the leaf expired": with(func(s *signed) { s.stamped = noon.Add(30 * time.Minute) }),
+		"case 15: expired leaf":                   with(func(s *howSigned) { s.from = noon.Add(-20 * time.Minute) }),
+		"case 15: leaf not valid yet":             with(func(s *howSigned) { s.from = noon.Add(20 * time.Minute) }),
+		"case 15: stamped after the leaf expired": with(func(s *howSigned) { s.stamped = noon.Add(30 * time.Minute) }),
 		"case 17: about another subject":          another,
 		"case 22: entry of another artifact":      edited(func(m *protobundle.VerificationMaterial) { m.TlogEntries = entries(another) }),
 		"case 22: entry of another signature":     edited(func(m *protobundle.VerificationMaterial) { m.TlogEntries = entries(other) }),
@@ -105,14 +105,14 @@ func TestRefusedCertificates(t *testing.T) {
 		}),
 		"case 22: in no log": sign(stampsOnly),
 		"case 22: another certificate of the same identity": edited(func(m *protobundle.VerificationMaterial) { m.Content = other.VerificationMaterial.Content }),
-		"case 25: another identity": with(func(s *signed) {
+		"case 25: another identity": with(func(s *howSigned) {
 			s.identity = "https://github.com/acme/agent/.github/workflows/release.yml@refs/heads/main-evil"
 		}),
-		"case 25: a person":       with(func(s *signed) { s.identity = "ci@example.com" }),
-		"case 25: another issuer": with(func(s *signed) { s.issuer = "https://issuer.example" }),
-		"case 25: no issuer":      with(func(s *signed) { s.issuer = "" }),
-		"case 25: two names":      with(func(s *signed) { s.second = "https://github.com/evil/agent" }),
-		"case 25: no name":        with(func(s *signed) { s.identity = "" }),
+		"case 25: a person":       with(func(s *howSigned) { s.identity = "ci@example.com" }),
+		"case 25: another issuer": with(func(s *howSigned) { s.issuer = "https://issuer.example" }),
+		"case 25: no issuer":      with(func(s *howSigned) { s.issuer = "" }),
+		"case 25: two names":      with(func(s *howSigned) { s.second = "https://github.com/evil/agent" }),
+		"case 25: no name":        with(func(s *howSigned) { s.identity = "" }),
 	}
 	for name, b := range cases {
 		t.Run(name, func(t *testing.T) { signtest.Refused(t, judgeWith(t, r, trust, packed(t, b))) })
@@ -193,17 +193,17 @@ func TestOneIdentityIsOneOfAQuorum(t *testing.T) {
 func TestKeyAtItsTime(t *testing.T) {
 	v := newVirtual(t, noon.Add(time.Hour))
 	r, key := v.trusted(t, true, true), newECDSA(t)
-	s := signed{key: key, logged: noon.Add(time.Minute)}
+	s := howSigned{key: key, logged: noon.Add(time.Minute)}
 	_, text, _ := v.signer(t, s)
 	party := release.Party{Name: "ci", PublicKey: string(text), NotAfter: noon.Add(time.Hour)} // judged ten days later
-	sign := func(s signed) *protobundle.Bundle { return v.attest(t, signtest.Scan(planner), s) }
+	sign := func(s howSigned) *protobundle.Bundle { return v.attest(t, signtest.Scan(planner), s) }
 	judge := func(r *Root, b *protobundle.Bundle) release.Evidence {
 		return judgeWith(t, r, scannerTrust(party), packed(t, b))
 	}
 	if e := judge(r, sign(s)); !e.Verified || !e.Time.Equal(s.logged) {
 		t.Errorf("logged in time: %v, %s", e.Time, e.Reason)
 	}
-	stamped := signed{key: key, stamped: noon}
+	stamped := howSigned{key: key, stamped: noon}
 	if e := judge(r, sign(stamped)); !e.Verified || !e.Time.Equal(noon) {
 		t.Errorf("stamped in time: %v, %s", e.Time, e.Reason)
 	}
@@ -212,10 +212,10 @@ func TestKeyAtItsTime(t *testing.T) {
 	promised := sign(s)
 	promised.VerificationMaterial.TlogEntries[0].IntegratedTime--
 	for name, e := range map[string]release.Evidence{
-		"no time":                    judge(r, sign(signed{key: key})),
+		"no time":                    judge(r, sign(howSigned{key: key})),
 		"nobody to believe the time": judge(nil, sign(s)),
-		"logged too late":            judge(r, sign(signed{key: key, logged: noon.Add(2 * time.Hour)})),
-		"stamped too late":           judge(r, sign(signed{key: key, stamped: noon.Add(2 * time.Hour)})),
+		"logged too late":            judge(r, sign(howSigned{key: key, logged: noon.Add(2 * time.Hour)})),
+		"stamped too late":           judge(r, sign(howSigned{key: key, stamped: noon.Add(2 * time.Hour)})),
 		"entry of another signature": judge(r, forged),
 		"the same without a root":    judge(nil, forged),
 		"promise of another time":    judge(r, promised),

@@ -129,8 +129,8 @@ func (v *virtual) logID(t testing.TB) []byte {
 	return id[:]
 }
 
-// signed says how something is signed. What is zero is left out.
-type signed struct {
+// howSigned says how something is signed. What is zero is left out.
+type howSigned struct {
 	identity, issuer string
 	second           string // another name in the certificate
 	claims           release.Claims
@@ -146,12 +146,12 @@ const (
 )
 
 // good is how it should be.
-func good() signed {
-	return signed{identity: workflowOf, issuer: actions, from: noon, logged: noon.Add(time.Minute), stamped: noon.Add(time.Minute),
+func good() howSigned {
+	return howSigned{identity: workflowOf, issuer: actions, from: noon, logged: noon.Add(time.Minute), stamped: noon.Add(time.Minute),
 		claims: release.Claims{Repository: ofRepository, Ref: "refs/heads/main", Trigger: "push"}}
 }
 
-func (v *virtual) attest(t testing.TB, st release.Statement, s signed) *protobundle.Bundle {
+func (v *virtual) attest(t testing.TB, st release.Statement, s howSigned) *protobundle.Bundle {
 	t.Helper()
 	payload, err := envelope.EncodeStatement(st)
 	check(t, err)
@@ -179,7 +179,7 @@ func sha(b []byte) map[string]any {
 
 // signer gives the key, its public side as the log names it, and what the
 // bundle says of it.
-func (v *virtual) signer(t testing.TB, s signed) (*ecdsa.PrivateKey, []byte, *protobundle.VerificationMaterial) {
+func (v *virtual) signer(t testing.TB, s howSigned) (*ecdsa.PrivateKey, []byte, *protobundle.VerificationMaterial) {
 	t.Helper()
 	if s.key != nil {
 		der, err := x509.MarshalPKIXPublicKey(s.key.Public())
@@ -192,7 +192,7 @@ func (v *virtual) signer(t testing.TB, s signed) (*ecdsa.PrivateKey, []byte, *pr
 		&protobundle.VerificationMaterial{Content: &protobundle.VerificationMaterial_Certificate{Certificate: &protocommon.X509Certificate{RawBytes: leaf.cert.Raw}}}
 }
 
-func leafFor(t testing.TB, s signed) *x509.Certificate {
+func leafFor(t testing.TB, s howSigned) *x509.Certificate {
 	t.Helper()
 	template := &x509.Certificate{NotBefore: s.from, NotAfter: s.from.Add(10 * time.Minute), KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageCodeSigning}}
 	for _, name := range []string{s.identity, s.second} {

@@ -95,6 +95,8 @@ func (p *Policy) Signer(proof Proof, now time.Time) (release.Signer, error) {
 	switch {
 	case s.Name == "" && missing != "":
 		return s, errors.New(missing)
+	case s.Name == "" && proof.Issuer != "":
+		return s, unnamed{proof.ID, proof.Issuer}
 	case s.Name == "":
 		return s, ErrStranger
 	}
@@ -107,6 +109,15 @@ func (p *Policy) Signer(proof Proof, now time.Time) (release.Signer, error) {
 	}
 	return s, nil
 }
+
+// unnamed is an identity that no party has. It is an ErrStranger that says whose.
+type unnamed struct{ id, issuer string }
+
+func (u unnamed) Error() string {
+	return fmt.Sprintf("signed by %s, vouched for by %s, whom the trust policy does not name", Tidy(u.id), Tidy(u.issuer))
+}
+
+func (u unnamed) Is(target error) bool { return target == ErrStranger }
 
 // made reports whether the entry names who made the signature; claim names what
 // the certificate lacks if only that is in the way.
