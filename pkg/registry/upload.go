@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -119,7 +120,7 @@ func (u *upload) status(ctx context.Context) (kept int64, next *url.URL, err err
 func parseKept(value string) (int64, error) {
 	first, last, ok := strings.Cut(strings.TrimPrefix(value, "bytes="), "-")
 	n, err := strconv.ParseInt(last, 10, 64)
-	if !ok || err != nil || first != "0" || n < 0 {
+	if !ok || err != nil || first != "0" || n < 0 || n == math.MaxInt64 {
 		return 0, fmt.Errorf("range %q", printable(value, 60))
 	}
 	if n == 0 {
