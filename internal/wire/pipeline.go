@@ -58,6 +58,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Models:       models{c.Dir()},
 		Images:       images{client},
 		Attestations: client,
+		Legacy:       older{client, keys},
 		Layouts:      layouts{client, keys},
 		Documents:    client,
 		Keys:         keys,
@@ -69,6 +70,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 	}
 	if o.Offline {
 		p.Images, p.Attestations, p.Documents = offline{}, offline{}, offline{}
+		p.Legacy = nil
 	}
 	return p, keys.close, nil
 }

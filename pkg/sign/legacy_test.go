@@ -176,3 +176,15 @@ func TestLegacyRole(t *testing.T) {
 	check(t, err)
 	signtest.Refused(t, verifier.VerifyLegacy(t.Context(), planner, []release.LegacyAttachment{v.older(t, planner.Digest, howSigned{key: key})})[0])
 }
+
+// What we sign in that form, we read.
+func TestLegacyRoundTrip(t *testing.T) {
+	key := p256(t)
+	verifier, err := NewVerifier(TrustOf(key.PublicPEM(), "ci"))
+	check(t, err)
+	l, err := key.SignLegacy(t.Context(), planner)
+	check(t, err)
+	if e := verifier.VerifyLegacy(t.Context(), planner, []release.LegacyAttachment{l})[0]; !e.Counts(release.PredicateSignature) {
+		t.Error(e.Reason)
+	}
+}
