@@ -19,22 +19,22 @@ import (
 func (r *run) trustCommand() *cli.Command {
 	text := func(name, usage string) cli.Flag { return &cli.StringFlag{Name: name, Usage: usage} }
 	return &cli.Command{Name: "trust", Usage: "who may say what: list, change and accept", HideHelpCommand: true, Subcommands: []*cli.Command{
-		r.command(command{name: "list", usage: "who holds which role, and whether the ledger pins it", action: r.trustList}),
+		r.command(command{name: "list", usage: "who holds which role, and whether the ledger pins it", offline: true, action: r.trustList}),
 		r.command(command{name: "add", usage: "name one more holder of a role in promote.yaml", arguments: "ROLE", least: 1, most: 1, flags: []cli.Flag{
 			text("name", "the party's `NAME`; quorums count names"), text("key", "`FILE` with its public key"),
 			text("identity", "or the `NAME` in its certificates, exactly"), text("identity-match", "or an `EXPRESSION` (RE2) that all of it matches"),
 			text("issuer", "`URL` that vouches for the identity"), text("issuer-match", "or an `EXPRESSION` that all of it matches"),
 			&cli.StringSliceFlag{Name: "claim", Usage: "`NAME=VALUE` that the certificate must say: repository, ref, revision, owner, workflow, trigger, runner; repeatable"},
 			text("not-before", "first `DAY` on which it counts"), text("not-after", "last `DAY` on which it counts"), dryRunFlag(),
-		}, action: r.trustAdd}),
+		}, offline: true, action: r.trustAdd}),
 		r.command(command{name: "rotate", usage: "give a party a new key; the former ones end after the overlap", flags: []cli.Flag{
 			text("name", "the party's `NAME`"), text("key", "`FILE` with the new public key"),
 			&cli.DurationFlag{Name: "overlap", Value: 720 * time.Hour, Usage: "how `LONG` the former keys still count"}, dryRunFlag(),
-		}, action: r.trustRotate}),
+		}, offline: true, action: r.trustRotate}),
 		r.command(command{name: "revoke", usage: "take a key or an identity out of use", flags: []cli.Flag{
 			text("key", "`FILE` with the public key, or its fingerprint"), text("identity", "or the `NAME` in certificates"),
 			text("issuer", "of the identity; default: every `URL`"), text("reason", "`WHY`"), dryRunFlag(),
-		}, action: r.trustRevoke}),
+		}, offline: true, action: r.trustRevoke}),
 		r.command(command{name: "accept", usage: "sign trust, environments and policies as they are now; owners of the pinned version", flags: []cli.Flag{
 			text("reason", "`WHY`, for the record"), keyFlag(), dryRunFlag(),
 		}, action: r.trustAccept}),

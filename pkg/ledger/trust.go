@@ -161,6 +161,9 @@ func (t *replay) adoptOlder() bool {
 		return false
 	}
 	for line := range bytes.Lines(t.log) {
+		if len(line) > maxRecord+1 {
+			return false
+		}
 		payload, err := payloadOf(bytes.TrimSuffix(line, []byte{'\n'}), PayloadTypeRecord)
 		if err != nil || !bytes.Contains(payload, []byte(`"trust":{`)) {
 			continue

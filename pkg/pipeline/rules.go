@@ -44,6 +44,14 @@ func (p *Pipeline) checkRules(h release.History) (changed bool, err error) {
 	return true, p.unaccepted(pin)
 }
 
+// warnOfRules tells whoever only looks that nothing could be promoted by this
+// ledger: its records count by its own trust, which is not the project's.
+func (p *Pipeline) warnOfRules(ctx context.Context, h release.History) {
+	if _, err := p.checkRules(h); err != nil {
+		event.Warnf(ctx, "what follows is judged by the trust that the ledger pins: %v", err)
+	}
+}
+
 // inForce reports whether a ledger pins just the rules of this project. One
 // that pins no trust is judged by the project's.
 func (p *Pipeline) inForce(pin release.Pin) bool {

@@ -31,6 +31,7 @@ func (p *Pipeline) Status(ctx context.Context, name string) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
+	p.warnOfRules(ctx, history)
 	if name != "" {
 		if _, err := p.Project.Environment(name); err != nil {
 			return Status{}, err
@@ -65,6 +66,7 @@ func (p *Pipeline) Log(ctx context.Context, name string, most int) (release.Hist
 	if err != nil {
 		return nil, err
 	}
+	p.warnOfRules(ctx, history)
 	if name != "" {
 		if _, err := p.Project.Environment(name); err != nil {
 			return nil, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -152,6 +153,11 @@ func TestAnotherTrustWithTheSameRulesIsRefused(t *testing.T) {
 		w.records[0].Record.Trust = &theirs
 		next(w, "v2")
 		wantKind(t, tryTo(t, p, "staging"), release.KindDenied)
+		warned := ""
+		ctx := event.With(t.Context(), func(e event.Event) { warned += e.Message })
+		if _, err := p.Status(ctx, ""); err != nil || !strings.Contains(warned, "the ledger pins another trust") {
+			t.Errorf("whoever only looks is told %q, %v", warned, err)
+		}
 	}
 }
 
