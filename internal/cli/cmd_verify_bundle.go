@@ -16,6 +16,7 @@ type BundleOptions struct {
 	Bundle      string // file
 	Key         string // file
 	TrustedRoot string // file; empty: the public instance's
+	Offline     bool   // the public instance's is taken as it lies here
 	// Identity is a certificate's, or IdentityMatch an expression for all of it;
 	// likewise the issuer.
 	Identity, IdentityMatch string
@@ -53,7 +54,7 @@ func (r *run) verifyBundleCommand() *cli.Command {
 }
 
 func (r *run) verifyBundle(ctx context.Context, c *cli.Context) error {
-	o := BundleOptions{
+	o := BundleOptions{Offline: r.offline,
 		Bundle: c.String("bundle"), Key: c.String("key"), TrustedRoot: c.String("trusted-root"), Artifact: c.Args().First(),
 		Identity: c.String("certificate-identity"), IdentityMatch: c.String("certificate-identity-regexp"),
 		Issuer: c.String("certificate-oidc-issuer"), IssuerMatch: c.String("certificate-oidc-issuer-regexp"),

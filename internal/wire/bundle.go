@@ -40,12 +40,12 @@ func verifyBundle(ctx context.Context, o cli.BundleOptions) (cli.BundleResult, e
 }
 
 // bundleRoot gives what certificates and log entries are checked against.
-func bundleRoot(_ context.Context, o cli.BundleOptions) (*sign.Root, error) {
+func bundleRoot(ctx context.Context, o cli.BundleOptions) (*sign.Root, error) {
 	if o.TrustedRoot == "" {
 		if o.Key != "" {
 			return nil, nil
 		}
-		return nil, release.Misuse("--trusted-root trusted_root.json, as the sigstore instance publishes it", "--trusted-root is missing: a certificate is checked against it")
+		return publicRoot(ctx, o.Offline)
 	}
 	text, err := readNamed("--trusted-root", o.TrustedRoot, 5<<20)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -172,8 +171,9 @@ type keyring struct {
 	unpinned ledger.Check // for records of a ledger that pins no trust
 	missing  error        // why nothing can be verified; nil if it can
 
-	mu  sync.Mutex
-	key *sign.Key
+	mu       sync.Mutex
+	key      *sign.Key
+	identity *sign.Identity
 }
 
 // openTrust reads who may say what. Without a trust section that is the public
@@ -191,7 +191,11 @@ func (k *keyring) openTrust(ctx context.Context) (err error) {
 	if k.unpinned, err = verifyBy(timeless(k.trust)); err != nil {
 		return err
 	}
-	k.verifier, err = sign.NewVerifier(k.trust)
+	root, err := k.root(ctx)
+	if err != nil {
+		return err
+	}
+	k.verifier, err = sign.New(sign.Options{Trust: k.trust, Root: root})
 	return err
 }
 
@@ -243,6 +247,10 @@ func (k *keyring) close() {
 		k.key.Close()
 		k.key = nil
 	}
+	if k.identity != nil {
+		k.identity.Close()
+		k.identity = nil
+	}
 }
 
 // Verify implements pipeline.Verifier. Nothing is verified without a trust
@@ -268,8 +276,12 @@ func (l trustedLedger) Read(ctx context.Context) (release.History, release.Check
 	return l.Ledger.Read(ctx)
 }
 
-// Open implements pipeline.Keys.
+// Open implements pipeline.Keys: what signs statements is an identity where the
+// configuration names one, else the key.
 func (k *keyring) Open(ctx context.Context) (pipeline.Signer, error) {
+	if k.keyless() {
+		return k.openIdentity(ctx)
+	}
 	key, err := k.open(ctx)
 	if err != nil {
 		return nil, err
@@ -277,19 +289,14 @@ func (k *keyring) Open(ctx context.Context) (pipeline.Signer, error) {
 	return signer{key, k.party(key)}, nil
 }
 
-// party finds the key in the trust policy.
-func (k *keyring) party(key *sign.Key) release.Signer {
-	s := release.Signer{ID: key.Fingerprint()}
-	for role, parties := range k.trust.Roles {
-		for _, p := range parties {
-			if samePEM(p.PublicKey, key.PublicPEM()) {
-				s.Name = p.Name
-				s.Roles = append(s.Roles, role)
-			}
-		}
+// party finds a signer in the trust policy. One that it does not name, or not
+// now, has no role: whoever needs one says so.
+func (k *keyring) party(s sign.Signer) release.Signer {
+	party, err := sign.PartyOf(k.trust, s)
+	if err != nil {
+		party.Roles = nil
 	}
-	slices.Sort(s.Roles)
-	return s
+	return party
 }
 
 func (k *keyring) signEnvelope(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
@@ -301,7 +308,7 @@ func (k *keyring) signEnvelope(ctx context.Context, payloadType string, payload 
 }
 
 type signer struct {
-	*sign.Key
+	sign.Signer
 	party release.Signer
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -11,22 +12,22 @@ import (
 )
 
 // keySchemes are the key references that are no files.
-var keySchemes = []string{"env", "awskms", "gcpkms", "azurekms", "hashivault", "pkcs11"}
+var keySchemes = []string{"env", "awskms", "gcpkms", "azurekms", "hashivault", "openbao", "pkcs11"}
+
+// noKeys are schemes that cosign knows, or that browsers know, and behind which
+// no key is kept.
+var noKeys = []string{"k8s", "gitlab", "github", "http", "https", "file"}
+
+var pluginScheme = regexp.MustCompile(`^[a-z][a-z0-9-]{1,39}$`)
 
 func (k *checker) sign() {
-	s := k.c.Sign
-	if s.Keyless != nil {
-		if k.given(at("sign", "key")) {
-			k.fail(at("sign", "keyless"), "keep one of them", "sign.key is given too")
-		}
-		for name, value := range map[string]string{
-			"fulcio": s.Keyless.Fulcio, "rekor": s.Keyless.Rekor, "timestamp": s.Keyless.Timestamp, "issuer": s.Keyless.Issuer,
-		} {
-			k.link(at("sign", "keyless", name), value)
-		}
-		return
+	k.trustedRoot(at("sign", "trustedRoot"), k.c.Sign.TrustedRoot)
+	if k.c.Sign.Keyless != nil {
+		k.keyless(at("sign", "keyless"), k.c.Sign.Keyless)
 	}
-	k.keyReference(at("sign", "key"), s.Key)
+	if k.c.Sign.Keyless == nil || k.given(at("sign", "key")) {
+		k.keyReference(at("sign", "key"), k.c.Sign.Key)
+	}
 }
 
 func (k *checker) keyReference(p path, ref string) {
@@ -38,6 +39,8 @@ func (k *checker) keyReference(p path, ref string) {
 		k.required(p, ref, defaultKey)
 	case !isURI(ref):
 		k.keyFile(p, ref)
+	case pluginScheme.MatchString(scheme) && !slices.Contains(noKeys, scheme) && release.Nearest(scheme, keySchemes) == "":
+		// A program sigstore-kms-NAME keeps it, on the machine that signs.
 	default:
 		k.oneOf(p, scheme, keySchemes)
 		if name := strings.TrimPrefix(rest, "//"); scheme == "env" && !keyPattern.MatchString(name) {
@@ -87,6 +90,7 @@ func (k *checker) holders(p path, role release.Role, h *Holders) {
 		k.party(list.index(i), party)
 		names[party.Name] = true
 	}
+	k.keysOf(p, role, h)
 	switch threshold := p.key("threshold"); {
 	case !k.number(threshold):
 	case role == release.Approver:

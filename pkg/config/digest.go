@@ -4,7 +4,7 @@ import "github.com/promote-dev/promote/pkg/release"
 
 // Digest identifies the rules: the sections trust, environments and policies
 // as they are written, in canonical JSON, with the fingerprints of the keys
-// that trust names. Comments, order of keys and defaults do not count, so the
+// that trust names and the digest of a trusted root of one's own. Comments, order of keys and defaults do not count, so the
 // digest outlives a new version of promote.
 func (c *Config) Digest() release.Digest { return c.digest }
 
@@ -18,6 +18,9 @@ func (c *Config) rules() (release.Digest, error) {
 		if n := c.root.Get(section); n != nil {
 			rules[section] = n.Any()
 		}
+	}
+	if c.trustedRoot != nil {
+		rules["trustedRoot"] = c.trustedRootDigest()
 	}
 	raw, err := release.Canonical(rules)
 	return release.DigestOf(raw), err

@@ -106,21 +106,29 @@ type Sign struct {
 	// A file, env://NAME, or the URI of a key service. Default:
 	// env://PROMOTE_KEY.
 	Key string `yaml:"key"`
-	// Certificates for identities instead of a key.
+	// Statements are signed with certificates for identities instead of the
+	// key, which is for the ledger's records only then.
 	Keyless *Keyless `yaml:"keyless"`
+	// A trusted_root.json, for instances of sigstore other than the public one.
+	TrustedRoot string `yaml:"trustedRoot"`
 	// Write sha256-<hex>.sig tags too, for tools that read no bundles.
 	LegacySignatures bool `yaml:"legacySignatures"`
 }
 
-// Keyless names the services that stand in for a key, by their URLs.
+// Keyless names the services that stand in for a key, by their URLs. Those that
+// are not named are the public ones.
 type Keyless struct {
-	// The certificate authority.
+	// The certificate authority. Default: https://fulcio.sigstore.dev.
 	Fulcio string `yaml:"fulcio"`
-	// The transparency log.
+	// The transparency log. Default: https://rekor.sigstore.dev.
 	Rekor string `yaml:"rekor"`
-	// The timestamp authority.
+	// Of the transparency log: 1 or 2. A log of version 2 gives no time, so it
+	// needs a timestamp authority. Default: 1.
+	RekorVersion int `yaml:"rekorVersion" jsonschema:"enum=1,enum=2"`
+	// The timestamp authority's full URL. Default: none is asked.
 	Timestamp string `yaml:"timestamp"`
-	// The OpenID Connect issuer of identity tokens.
+	// The OpenID Connect issuer of identity tokens. Default: that of the token
+	// in SIGSTORE_ID_TOKEN, or GitHub Actions'.
 	Issuer string `yaml:"issuer"`
 }
 

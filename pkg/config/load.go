@@ -23,6 +23,8 @@ type Config struct {
 	path string // absolute
 	root *yamlpos.Node
 	keys map[string]publicKey // of trust, by the path written
+	// trustedRoot is what the file of sign.trustedRoot holds.
+	trustedRoot []byte
 	// authorities are the contents of CA files, by the path written.
 	authorities map[string]string
 	digest      release.Digest
@@ -125,8 +127,14 @@ func (c *Config) complete() {
 	if g := c.Ledger.Git; g != nil {
 		g.Remote, g.Branch = orElse(g.Remote, "origin"), orElse(g.Branch, "promote-ledger")
 	}
-	if c.Sign.Keyless != nil && c.absent(at("sign", "key")) {
-		c.Sign.Key = ""
+	if k := c.Sign.Keyless; k != nil {
+		if c.absent(at("sign", "key")) {
+			c.Sign.Key = ""
+		}
+		k.Fulcio, k.Rekor = orElse(k.Fulcio, publicFulcio), orElse(k.Rekor, publicRekor)
+		if c.absent(at("sign", "keyless", "rekorVersion")) {
+			k.RekorVersion = 1
+		}
 	}
 }
 
@@ -177,8 +185,7 @@ func (c *Config) Abs(path string) string {
 	return filepath.Join(c.Dir(), path)
 }
 
-// Key gives sign.key as it is opened: a URI, or an absolute path. It is empty
-// for keyless signing.
+// Key gives sign.key as it is opened: a URI, or an absolute path.
 func (c *Config) Key() string {
 	if c.Sign.Key == "" || isURI(c.Sign.Key) {
 		return c.Sign.Key

@@ -130,8 +130,8 @@ func TestDefaults(t *testing.T) {
 	if c.Key() != c.Abs("keys/ops.key") || c.PublicKeyFile() != c.Abs("keys/ops.pub") {
 		t.Errorf("key %q, public half %q", c.Key(), c.PublicKeyFile())
 	}
-	c = sound(t, minimal+"sign: {keyless: {issuer: https://accounts.example.com}}\nledger: {git: {}}\nsmoke: {memory: {load: {exec: {service: a, command: [b]}}}}\n")
-	if c.Key() != "" || c.Ledger.Git.Remote != "origin" || c.Smoke.Memory.Load.Exec.Rate != 10 {
+	c = sound(t, minimal+"sign: {key: env://A, keyless: {issuer: https://accounts.example.com}}\ntrust: {builder: [{name: ci, identity: ci@example.com, issuer: https://accounts.example.com}]}\nledger: {git: {}}\nsmoke: {memory: {load: {exec: {service: a, command: [b]}}}}\n")
+	if c.Key() != "env://A" || c.Sign.Keyless.Rekor != publicRekor || c.Sign.Keyless.RekorVersion != 1 || c.Ledger.Git.Remote != "origin" || c.Smoke.Memory.Load.Exec.Rate != 10 {
 		t.Errorf("got %+v", c.File)
 	}
 	c = sound(t, minimal+"ledger: {file: {path: /srv/ledger, shared: true}}\nsmoke: {memory: {duration: 0s}}\n")

@@ -148,7 +148,7 @@ func (c *Config) Trust(publicKey []byte) (release.Trust, error) {
 	if c.File.Trust == nil {
 		return c.singleKey(publicKey)
 	}
-	out := release.Trust{Roles: map[release.Role][]release.Party{}}
+	out := release.Trust{Roles: map[release.Role][]release.Party{}, TrustedRoot: c.trustedRootDigest()}
 	for role, holders := range c.File.Trust.roles() {
 		if holders == nil {
 			continue
@@ -199,7 +199,7 @@ func (c *Config) singleKey(publicKey []byte) (release.Trust, error) {
 		return release.Trust{}, release.Faultf(release.KindConfig, "set sign.key in promote.yaml, or write a trust section", "reading the public half of sign.key: %w", err)
 	}
 	party := release.Party{Name: c.Name, PublicKey: plainPEM(publicKey)}
-	out := release.Trust{SingleKey: true, Roles: map[release.Role][]release.Party{}}
+	out := release.Trust{SingleKey: true, Roles: map[release.Role][]release.Party{}, TrustedRoot: c.trustedRootDigest()}
 	for _, name := range roleNames {
 		if role := release.Role(name); role != release.Approver && role != release.BreakGlass {
 			out.Roles[role] = []release.Party{party}
