@@ -80,6 +80,7 @@ func (p *Proxy) OnTimes(times int, method, pattern string, do Action) {
 
 // Requests gives what was asked since the last Forget.
 func (p *Proxy) Requests() []Request {
+	p.idle(time.Second)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]Request(nil), p.log...)
@@ -87,6 +88,7 @@ func (p *Proxy) Requests() []Request {
 
 // Forget clears the list of requests.
 func (p *Proxy) Forget() {
+	p.idle(time.Second)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.log = nil
@@ -148,16 +150,25 @@ func (p *Proxy) begin() {
 // given up leaves some behind.
 func (p *Proxy) Settle(t testing.TB) {
 	t.Helper()
-	for range 1000 {
+	if !p.idle(10 * time.Second) {
+		t.Error("requests are still being answered")
+	}
+}
+
+// idle waits until no request is being answered, for a time at most. A client
+// may have its answer before the server is done with the request.
+func (p *Proxy) idle(most time.Duration) bool {
+	for end := time.Now().Add(most); ; time.Sleep(time.Millisecond) {
 		p.mu.Lock()
 		active := p.active
 		p.mu.Unlock()
 		if active == 0 {
-			return
+			return true
 		}
-		time.Sleep(5 * time.Millisecond)
+		if time.Now().After(end) {
+			return false
+		}
 	}
-	t.Error("requests are still being answered")
 }
 
 type counter struct {
