@@ -83,3 +83,18 @@ func FuzzParseBundle(f *testing.F) {
 		}
 	})
 }
+
+// What is read of a simple signing payload is a statement that can be signed.
+func FuzzParseSimpleSigning(f *testing.F) {
+	f.Add([]byte(`{"critical":{"identity":{"docker-reference":"r"},"image":{"docker-manifest-digest":"sha256:` + strings.Repeat("a", 64) + `"},"type":"cosign container image signature"},"optional":null}`))
+	f.Add([]byte(`{"critical":{"image":{}}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		st, err := ParseSimpleSigning(raw)
+		if err != nil {
+			return
+		}
+		if _, err := EncodeStatement(st); err != nil || len(st.Subject) != 1 || st.PredicateType != release.PredicateSignature {
+			t.Fatalf("%q gives %+v: %v", raw, st, err)
+		}
+	})
+}
