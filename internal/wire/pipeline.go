@@ -195,7 +195,7 @@ func (k *keyring) openTrust(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	k.verifier, err = sign.New(sign.Options{Trust: k.trust, Root: root})
+	k.verifier, err = sign.New(sign.Options{Trust: k.trust, Root: root, Memo: memo(root)})
 	return err
 }
 
