@@ -1,7 +1,6 @@
 package release
 
 import (
-	"bytes"
 	"encoding/pem"
 	"slices"
 	"time"
@@ -155,25 +154,6 @@ func (t Trust) Threshold(role Role) int {
 		return max(1, t.OwnerThreshold)
 	}
 	return max(1, t.Thresholds[role])
-}
-
-// Named gives the entries of a name, of all roles, each once.
-func (t Trust) Named(name string) []Party {
-	var list []Party
-	for _, role := range Roles {
-		for _, p := range t.Roles[role] {
-			if p.Name == name && !slices.ContainsFunc(list, p.same) {
-				list = append(list, p)
-			}
-		}
-	}
-	return list
-}
-
-func (p Party) same(other Party) bool {
-	a, errA := Canonical(p)
-	b, errB := Canonical(other)
-	return errA == nil && errB == nil && bytes.Equal(a, b)
 }
 
 // At gives the policy as it is at a time: without the entries that are not in
