@@ -42,6 +42,10 @@ test-engine: build ## the tests on a real engine, BuildKit and registry
 test-e2e: build ## the story, end to end
 	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
 
+# SIGSTORE_CONFORMANCE names a checkout of github.com/sigstore/sigstore-conformance.
+conformance: ## the public sigstore client conformance vectors, offline
+	go test -tags=conformance -count=1 -run TestConformance ./internal/wire
+
 # With ARGS only copies, side by side: make bench ARGS='-only B2,B3 -delays 20 -runs 3'
 bench: build ## the benchmarks: against other tools, and Go's own
 	@scripts/packages skopeo
