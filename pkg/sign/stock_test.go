@@ -31,14 +31,15 @@ var update = flag.Bool("update", false, "rewrite testdata/stock with bundles tha
 const stockModule = "github.com/sigstore/cosign/v2"
 
 // stockCosigns gives the cosign binaries to check against: v2 of the version in
-// go.mod, built from its module, and those that PROMOTE_TEST_COSIGN lists.
+// go.mod and v3, built from their modules, and those that PROMOTE_TEST_COSIGN
+// lists.
 func stockCosigns(t *testing.T) []string {
 	t.Helper()
 	binary, err := buildCosign(t)
 	if err != nil {
 		missing(t, "cannot build stock cosign from its module: %v", err)
 	}
-	return append([]string{binary}, filepath.SplitList(os.Getenv("PROMOTE_TEST_COSIGN"))...)
+	return append([]string{binary, cosign3.built(t)}, filepath.SplitList(os.Getenv("PROMOTE_TEST_COSIGN"))...)
 }
 
 // buildCosign builds in a module of its own with our versions, because the
@@ -159,6 +160,7 @@ func TestStockCosign(t *testing.T) {
 	t.Run("verifies our files", func(t *testing.T) { verifiesOurFiles(t, cosigns) })
 	t.Run("as documented", func(t *testing.T) { asDocumented(t, cosigns) })
 	t.Run("is verified by us", func(t *testing.T) { isVerifiedByUs(t, cosigns) })
+	t.Run("in the older form", func(t *testing.T) { inTheOlderForm(t, cosigns) })
 }
 
 // What we sign, stock cosign verifies, on a registry with the referrers API and
