@@ -34,7 +34,7 @@ func TestConformance(t *testing.T) {
 	if err != nil || len(cases) < leastCases {
 		t.Fatalf("%d cases below %s, want at least %d: %v", len(cases), suite, leastCases, err)
 	}
-	public := publicRoot(t)
+	public := shippedRoot(t)
 	for _, bundle := range cases {
 		dir := filepath.Dir(bundle)
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -104,8 +104,8 @@ func promote(t *testing.T, args []string) (code int, says string) {
 	return code, strings.TrimSpace(says)
 }
 
-// publicRoot is the public instance's trusted root, which comes with sigstore-go.
-func publicRoot(t *testing.T) string {
+// shippedRoot is the public instance's trusted root, which comes with sigstore-go.
+func shippedRoot(t *testing.T) string {
 	t.Helper()
 	out, err := exec.Command("go", "list", "-m", "-json", "github.com/sigstore/sigstore-go").Output()
 	if err != nil {
