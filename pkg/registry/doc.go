@@ -38,6 +38,11 @@
 //  9. A copy with evidence looks for it while it looks for everything else
 //     (evidence.go): about each manifest, and about what is found so. All of it
 //     is judged before the destination gets its first manifest.
+//  10. How a host is spoken to (plain HTTP, its own CA, mirrors) is said by the
+//     caller and by certs.d (hosts.go, certs.go). Where a registry sends us is
+//     reached over connections of their own, whose dialler judges the address
+//     (lanes.go). What has a digest may come from a mirror, whose every failure
+//     is a miss (mirror.go).
 //
 // Written against the OCI distribution specification 1.1 and image
 // specification 1.1.

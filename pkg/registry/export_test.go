@@ -43,3 +43,6 @@ func (c *Client) ExpireTokens() {
 		}
 	}
 }
+
+// HostError gives what is wrong with the settings and certificates of a host.
+func (c *Client) HostError(host string) error { return c.host(endpoint(host)).err }

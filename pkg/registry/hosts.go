@@ -162,13 +162,3 @@ func (c *Client) PlainHTTP(host string) bool {
 	}
 	return c.plainHTTP(host)
 }
-
-// TLS gives how a host is spoken to with TLS, and where it sends us: with the
-// system's certificates and those given for it. It holds no certificate of ours.
-func (c *Client) TLS(host string) (*tls.Config, error) {
-	s := c.host(endpoint(host))
-	if s.err != nil {
-		return nil, s.err
-	}
-	return c.tlsConfig(s.roots, nil)
-}

@@ -258,13 +258,13 @@ func TestBadCertificates(t *testing.T) {
 	if err := syscall.Mkfifo(filepath.Join(dir, "ghcr.io", "ca.crt"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := clientOf(t, registry.Options{CertDirs: []string{dir}}).TLS("ghcr.io"); release.KindOf(err) != release.KindConfig {
+	if err := clientOf(t, registry.Options{CertDirs: []string{dir}}).HostError("ghcr.io"); release.KindOf(err) != release.KindConfig {
 		t.Errorf("a pipe: %v", err)
 	}
 	// A host's name reads nothing but its directory.
 	put(t, dir, ".", "evil.crt", "not a certificate")
 	for _, host := range []string{"..", ".", "", "a/../..", "%2e%2e"} {
-		if _, err := clientOf(t, registry.Options{CertDirs: []string{filepath.Join(dir, "ghcr.io"), dir}}).TLS(host); err != nil {
+		if err := clientOf(t, registry.Options{CertDirs: []string{filepath.Join(dir, "ghcr.io"), dir}}).HostError(host); err != nil {
 			t.Errorf("%q: %v", host, err)
 		}
 	}
