@@ -1,8 +1,6 @@
 package wire
 
 import (
-	"bytes"
-	"encoding/pem"
 	"errors"
 	"io"
 	"os"
@@ -71,11 +69,4 @@ func readCapped(path string, most int64) ([]byte, error) {
 		err = release.Faultf(release.KindConfig, "", "%s is longer than %d bytes", path, most)
 	}
 	return text, err
-}
-
-// samePEM compares two public keys by their contents.
-func samePEM(a string, b []byte) bool {
-	one, _ := pem.Decode([]byte(a))
-	two, _ := pem.Decode(b)
-	return one != nil && two != nil && bytes.Equal(one.Bytes, two.Bytes)
 }

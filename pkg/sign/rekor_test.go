@@ -65,7 +65,7 @@ func body(i uint64) []byte {
 }
 
 func (l *tiled) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	path, ok := strings.CutPrefix(r.URL.Path, "/api/v2/")
+	path := strings.TrimPrefix(r.URL.Path, "/api/v2/")
 	if path == "checkpoint" {
 		// The first one asked for is older than the entry.
 		size := l.size
@@ -76,7 +76,7 @@ func (l *tiled) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "log.example\n%d\n%s\n\n— log.example %s\n", size, base64.StdEncoding.EncodeToString(l.root), sig)
 		return
 	}
-	path, ok = strings.CutPrefix(path, "tile/")
+	path, ok := strings.CutPrefix(path, "tile/")
 	level, path, _ := strings.Cut(path, "/")
 	path, part, partial := strings.Cut(path, ".p/")
 	n, err := strconv.ParseUint(strings.ReplaceAll(strings.ReplaceAll(path, "x", ""), "/", ""), 10, 64)
