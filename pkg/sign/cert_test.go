@@ -217,7 +217,7 @@ func TestKeyAtItsTime(t *testing.T) {
 		"logged too late":            judge(r, sign(howSigned{key: key, logged: noon.Add(2 * time.Hour)})),
 		"stamped too late":           judge(r, sign(howSigned{key: key, stamped: noon.Add(2 * time.Hour)})),
 		"entry of another signature": judge(r, forged),
-		"the same without a root":    judge(nil, forged),
+		"the same without a root":    judgeWith(t, nil, scannerTrust(release.Party{Name: "ci", PublicKey: string(text)}), packed(t, forged)),
 		"promise of another time":    judge(r, promised),
 	} {
 		t.Run(name, func(t *testing.T) { signtest.Refused(t, e) })
