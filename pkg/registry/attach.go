@@ -89,11 +89,15 @@ func describeBlob(b release.Blob) *descriptor {
 // their digests. None is an empty list and no error; an unreachable registry is
 // KindUnavailable; more than the limits is KindDenied. Referrers that are no
 // bundles, or turn out to be about something else, count for nothing and are
-// left out. Nothing is verified here but digests.
+// left out. Nothing is verified here but digests. Those who ask about one subject
+// at the same time share one answer; contents that were read before are not read
+// again, while the list always is.
 func (c *Client) Attachments(ctx context.Context, s release.Subject) ([]release.Attachment, error) {
-	bounded, cancel := context.WithTimeoutCause(ctx, c.limits.Listing, errSlow)
-	defer cancel()
-	list, err := c.attachments(bounded, s)
+	list, err := c.asking.do(ctx, s, func(ctx context.Context) ([]release.Attachment, error) {
+		bounded, cancel := context.WithTimeoutCause(ctx, c.limits.Listing, errSlow)
+		defer cancel()
+		return c.attachments(bounded, s)
+	})
 	return list, wrap(ctx, "reading attestations about", s.String(), err)
 }
 
@@ -221,7 +225,14 @@ func (c *Client) readEach(ctx context.Context, s store, d release.Digest, layers
 	g.SetLimit(c.limits.Width)
 	for _, i := range at {
 		g.Go(func() (err error) {
-			list[i], err = c.readBlob(gctx, s, layers[i], c.limits.Attachment)
+			key := release.Subject{Repository: s.name(), Digest: layers[i].Digest}
+			if known, ok := c.attached.get(key); ok && int64(len(known)) == layers[i].Size {
+				list[i] = known
+				return nil
+			}
+			if list[i], err = c.readBlob(gctx, s, layers[i], c.limits.Attachment); err == nil {
+				c.attached.put(key, list[i])
+			}
 			return err
 		})
 	}

@@ -69,6 +69,8 @@ type Client struct {
 	patience   Limits // with mirrors
 	cache      cache
 	linking    keyed
+	asking     flights[release.Attachment]
+	attached   contents
 }
 
 // New makes a Client. It does no I/O; settings that cannot be are KindConfig.

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"net/url"
 	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // Pretend makes names resolve as a resolver says, and an address of this
@@ -46,3 +48,13 @@ func (c *Client) ExpireTokens() {
 
 // HostError gives what is wrong with the settings and certificates of a host.
 func (c *Client) HostError(host string) error { return c.host(endpoint(host)).err }
+
+// Waiting counts who waits for the attestations about a subject.
+func (c *Client) Waiting(s release.Subject) int {
+	c.asking.mu.Lock()
+	defer c.asking.mu.Unlock()
+	if one := c.asking.all[s]; one != nil {
+		return one.waiting
+	}
+	return 0
+}

@@ -97,7 +97,7 @@ func testLegacyAttachments(t *testing.T, b Backend) {
 	_, err = small.LegacyAttachments(t.Context(), subject)
 	wantKind(t, err, release.KindDenied)
 	p.On(http.MethodGet, "/blobs/"+release.DigestOf(sbom.Content).String(), Answer(http.StatusOK, []byte(`{"spdx":2}`)))
-	_, err = c.LegacyAttachments(t.Context(), subject)
+	_, err = NewClient(t, FastLimits()).LegacyAttachments(t.Context(), subject)
 	wantKind(t, err, release.KindDenied)
 	p.On(http.MethodGet, `\.sig$`, Answer(http.StatusForbidden, nil))
 	_, err = c.LegacyAttachments(t.Context(), subject)
