@@ -63,7 +63,7 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.root, "root", ".", "the checkout")
 	flags.StringVar(&s.cache, "cache", "", "where peers are built (default: in the user's cache)")
 	flags.StringVar(&s.storage, "storage", "", "where the registries keep their content (default: memory, else the temporary directory)")
-	flags.StringVar(&s.out, "out", "", "write registry.md and registry.json here (default: docs/benchmarks for a whole run, else standard output)")
+	flags.StringVar(&s.out, "out", "", "write registry.md and registry.json here, and keep what they say of other benchmarks (default: docs/benchmarks for a whole run, else standard output)")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
@@ -130,7 +130,13 @@ func measure(ctx context.Context, s settings) (results []bench.Result, err error
 	defer func() { err = errors.Join(err, tools.Close()) }()
 	suite := &bench.Suite{World: world, Tools: tools.For, Options: s.Options}
 	if s.out != "" {
-		suite.Found = func(found []bench.Result) error { return bench.NewReport(s.Options, s.storage, found).Write(s.out) }
+		suite.Found = func(found []bench.Result) error {
+			report := bench.NewReport(s.Options, s.storage, found)
+			if err := report.KeepOthers(s.out); err != nil {
+				return err
+			}
+			return report.Write(s.out)
+		}
 	}
 	return suite.Run(ctx)
 }
