@@ -37,7 +37,7 @@ test-fast: ## the tests that need no engine and no network
 
 # One package at a time: they share the engine, and some of them measure.
 test-engine: build ## the tests on a real engine, BuildKit and registry
-	@scripts/packages jq openssl skopeo xxd docker; $(setup); scripts/with-registry go test -tags=engine -count=1 -p 1 -timeout 15m $(call tagged,engine)
+	@scripts/packages jq openssl skopeo xxd docker; $(setup); scripts/with-registry go test -tags=engine -count=1 -p 1 -timeout 40m $(call tagged,engine)
 
 test-e2e: build ## the story, end to end
 	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
