@@ -40,7 +40,7 @@ type BundleResult struct {
 // conformance suite asks clients to verify.
 // https://github.com/sigstore/sigstore-conformance/blob/main/docs/cli_protocol.md
 func (r *run) verifyBundleCommand() *cli.Command {
-	return r.command(command{name: "verify-bundle", usage: "verify one sigstore bundle about a file or digest", arguments: "FILE|sha256:HEX", least: 1, most: 1,
+	return r.command(command{name: "verify-bundle", usage: "verify one sigstore bundle about a file or digest", arguments: "FILE|sha256:HEX", least: 1, most: 1, offline: true,
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "bundle", Usage: "the sigstore bundle, JSON `FILE`"},
 			&cli.StringFlag{Name: "key", Usage: "the signer's public key, PEM `FILE`"},

@@ -149,6 +149,12 @@ func TestOfflineRefuses(t *testing.T) {
 			t.Errorf("%s: exit %d, %s", line, code, errOut())
 		}
 	}
+	var asked BundleOptions
+	w := Wiring{VerifyBundle: func(_ context.Context, o BundleOptions) (BundleResult, error) { asked = o; return BundleResult{}, nil }}
+	b, bundleErr := testRun(t, w)
+	if code := b.main(t.Context(), strings.Fields("--offline verify-bundle --bundle b --key k sha256:00")); code == 2 && strings.Contains(bundleErr(), "network") || !asked.Offline {
+		t.Errorf("verify-bundle: exit %d, %+v, %s", code, asked, bundleErr())
+	}
 	r, errOut := testRun(t, Wiring{})
 	if code := r.main(t.Context(), []string{"version", "--offline"}); code != 0 {
 		t.Errorf("exit %d, %s", code, errOut())
