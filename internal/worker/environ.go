@@ -25,7 +25,7 @@ var passed = []string{
 // secret lists what no worker may see, even when a caller names it.
 var secret = []string{
 	"COSIGN_*", "SIGSTORE_*", "PROMOTE_KEY*", "ACTIONS_ID_TOKEN_*", "ACTIONS_RUNTIME_TOKEN", "GITHUB_TOKEN", "GH_TOKEN",
-	"AWS_*", "AZURE_*", "GOOGLE_*", "VAULT_*",
+	"AWS_*", "AZURE_*", "GOOGLE_*", "VAULT_*", "BAO_*", "TRANSIT_*", "PKCS11_*",
 }
 
 // Environment filters environ down to the allow-list and the further names;

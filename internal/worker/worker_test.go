@@ -67,7 +67,7 @@ func TestFaultsKeepKindHintAndPosition(t *testing.T) {
 
 func TestNoKeyReachesAWorker(t *testing.T) {
 	environ := []string{
-		"PATH=/bin", "COSIGN_PASSWORD=canary", "COSIGN_KEY=canary", "PROMOTE_KEY=canary", "SIGSTORE_ID_TOKEN=canary",
+		"PATH=/bin", "COSIGN_PASSWORD=canary", "COSIGN_KEY=canary", "PKCS11_PIN=canary", "TRANSIT_SECRET_ENGINE_PATH=canary", "BAO_TOKEN=canary", "PROMOTE_KEY=canary", "SIGSTORE_ID_TOKEN=canary",
 		"ACTIONS_ID_TOKEN_REQUEST_TOKEN=canary", "GITHUB_TOKEN=canary", "AWS_SECRET_ACCESS_KEY=canary", "OTHER=canary", "DB_PASSWORD=needed",
 	}
 	var seen []string
