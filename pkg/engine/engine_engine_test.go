@@ -137,26 +137,36 @@ func TestOOMKillsOfChildrenCount(t *testing.T) {
 	}
 }
 
-// A container that is killed for its own memory says so.
+// A container that is killed for its own memory says so. Engine 20.10 misses the
+// kernel's notice now and then on a busy machine, and never learns of it later:
+// one of three containers has to say it.
 func TestOOMKilled(t *testing.T) {
 	w := newWorld(t, enginetest.Image{})
-	id := w.start(release.ServiceSpec{Name: "agent", Command: []string{"/probe", "leak"}, MemoryLimit: 24 << 20, MemorySwap: 24 << 20})
-	began := time.Now()
-	for {
-		c, err := w.Inspect(w.ctx, id)
-		if err != nil {
-			t.Fatal(err)
-		}
+	var last release.Container
+	for range 3 {
+		id := w.start(release.ServiceSpec{Name: "agent", Command: []string{"/probe", "leak"}, MemoryLimit: 24 << 20, MemorySwap: 24 << 20})
 		// The engine hears of the exit and of its reason one after the other, in
 		// either order.
-		if c.State == "exited" && (c.OOMKilled || time.Since(began) > 20*time.Second) {
-			if !c.OOMKilled || c.ExitCode != 137 {
-				t.Errorf("%+v", c)
+		for began := time.Now(); time.Since(began) < 10*time.Second; time.Sleep(50 * time.Millisecond) {
+			c, err := w.Inspect(w.ctx, id)
+			if err != nil {
+				t.Fatal(err)
 			}
-			return
+			if last = c; c.State != "exited" {
+				continue
+			}
+			if c.ExitCode != 137 {
+				t.Fatalf("%+v", c)
+			}
+			if c.OOMKilled {
+				return
+			}
 		}
-		time.Sleep(50 * time.Millisecond)
+		if err := w.Remove(w.ctx, id); err != nil {
+			t.Fatal(err)
+		}
 	}
+	t.Errorf("%+v", last)
 }
 
 func TestExecIsBoundedAndDemultiplexed(t *testing.T) {
