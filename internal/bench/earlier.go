@@ -40,7 +40,13 @@ func (r *Report) KeepOthers(dir string) error {
 		return cmp.Or(cmp.Compare(len(a.Case), len(b.Case)), strings.Compare(a.Case, b.Case), strings.Compare(a.Work, b.Work),
 			cmp.Compare(a.Spec.Bytes, b.Spec.Bytes), cmp.Compare(a.Spec.Layers, b.Spec.Layers), cmp.Compare(a.Delay, b.Delay))
 	})
-	for _, result := range r.Results {
+	tools := map[string]*Tool{} // a row of a table is one tool
+	for i, result := range r.Results {
+		key := fmt.Sprint(result.Tool.Name, result.Tool.Tuning, result.Tool.Library, result.Tool.Evidence)
+		if tools[key] == nil {
+			tools[key] = result.Tool
+		}
+		r.Results[i].Tool = tools[key]
 		if !slices.Contains(r.Delays, result.Delay) {
 			r.Delays = append(r.Delays, result.Delay)
 		}

@@ -29,6 +29,9 @@ func TestAPartialRunKeepsTheOthers(t *testing.T) {
 	if want := []float64{4, 9, 3, 1}; len(got) != 4 || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] || got[3] != want[3] {
 		t.Errorf("got %v, want %v: B1, B2 measured again, B2 at 80 ms, B16", got, want)
 	}
+	if second.Results[1].Tool != second.Results[2].Tool {
+		t.Error("one tool is two in the report")
+	}
 	if len(second.Delays) != 2 || second.Runs != 3 {
 		t.Errorf("delays %v, runs %d", second.Delays, second.Runs)
 	}
