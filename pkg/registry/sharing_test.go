@@ -135,18 +135,28 @@ func TestWhoLeavesTakesNobodyAlong(t *testing.T) {
 	}
 
 	p, s = six(t, true)
-	hold(t, p)
+	asked, over := make(chan struct{}), make(chan struct{})
+	p.On("GET", "/referrers/", func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		close(asked)
+		<-r.Context().Done()
+		close(over)
+	})
 	only, leave := context.WithCancel(t.Context())
 	go func() { _, err := c.Attachments(only, s); left <- err }()
-	waitFor(t, c, s, 1)
+	await(t, asked, "the registry was not asked")
 	leave()
 	if err := <-left; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); len(p.Requests()) == 0; time.Sleep(time.Millisecond) { // over, that is
-		if time.Now().After(deadline) {
-			t.Fatal("the registry is still asked")
-		}
+	await(t, over, "the registry is still asked")
+}
+
+func await(t *testing.T, c <-chan struct{}, otherwise string) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(10 * time.Second): // before any limit of the client ends it
+		t.Fatal(otherwise)
 	}
 }
 
