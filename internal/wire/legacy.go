@@ -8,7 +8,7 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// older reads and verifies what cosign wrote before there were bundles.
+// older reads, verifies and writes what cosign wrote before there were bundles.
 type older struct {
 	client *registry.Client
 	keys   *keyring
@@ -29,5 +29,18 @@ func (o older) Evidence(ctx context.Context, s release.Subject) ([]release.Evide
 	return o.keys.verifier.VerifyLegacy(ctx, s, list), nil
 }
 
-// Sign implements pipeline.Legacy: only bundles are written.
-func (older) Sign(context.Context, release.Subject, pipeline.Signer) error { return nil }
+// Writes implements pipeline.Legacy.
+func (o older) Writes() bool { return o.keys.config.Sign.LegacySignatures }
+
+// Sign implements pipeline.Legacy.
+func (o older) Sign(ctx context.Context, s release.Subject, by pipeline.Signer) error {
+	key, ok := by.(signer)
+	if !ok {
+		return release.Faultf(release.KindInternal, "", "signing %s in cosign's older form: %T cannot", s, by)
+	}
+	signature, err := key.SignLegacy(ctx, s)
+	if err != nil {
+		return err
+	}
+	return o.client.AttachLegacy(ctx, s, signature)
+}

@@ -58,10 +58,18 @@ type layouts struct {
 	keys   *keyring
 }
 
+// verifyHeld judges bundles and what stands under cosign's tags by the same trust.
+func (k *keyring) verifyHeld(ctx context.Context, h registry.Held) []release.Evidence {
+	if k.missing != nil {
+		return nil
+	}
+	return append(k.verifier.Verify(ctx, h.Subject, h.Attachments), k.verifier.VerifyLegacy(ctx, h.Subject, h.Legacy)...)
+}
+
 func (l layouts) Evidence(ctx context.Context, source string) (release.Subject, []release.Evidence, error) {
 	held, err := l.client.Held(ctx, source)
 	if err != nil {
 		return release.Subject{}, nil, err
 	}
-	return held.Subject, l.keys.Verify(ctx, held.Subject, held.Attachments), nil
+	return held.Subject, l.keys.verifyHeld(ctx, held), nil
 }

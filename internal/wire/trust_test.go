@@ -5,6 +5,7 @@ package wire
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,15 +17,16 @@ import (
 
 // office is a project directory whose promote.yaml and keys change.
 type office struct {
-	t   *testing.T
-	dir string
+	t      *testing.T
+	dir    string
+	legacy bool // cosign's older form is written, too
 }
 
 func newOffice(t *testing.T, keyNames ...string) *office {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("CI", "")
 	t.Setenv("COSIGN_PASSWORD", "secret")
-	o := &office{t, t.TempDir()}
+	o := &office{t: t, dir: t.TempDir()}
 	if err := os.WriteFile(filepath.Join(o.dir, "compose.yaml"), []byte("name: agent\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +41,7 @@ func newOffice(t *testing.T, keyNames ...string) *office {
 // pipeline opens the project as somebody who signs with a key.
 func (o *office) pipeline(key, trust string) *pipeline.Pipeline {
 	o.t.Helper()
-	text := "name: agent\nregistry: registry.example.com/agent\ncompose: {files: [compose.yaml]}\nsign: {key: " + key + ".key}\n" + trust
+	text := "name: agent\nregistry: registry.example.com/agent\ncompose: {files: [compose.yaml]}\nsign: {key: " + key + ".key, legacySignatures: " + strconv.FormatBool(o.legacy) + "}\n" + trust
 	path := filepath.Join(o.dir, "promote.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		o.t.Fatal(err)

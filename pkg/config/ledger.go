@@ -30,7 +30,7 @@ func (c *Config) CheckLedger(ci bool) error {
 
 // inactive are keys that this version reads and checks, and does not act on.
 var inactive = []path{
-	{"build", "tags"}, {"scan", "vex"}, {"sign", "legacySignatures"},
+	{"build", "tags"}, {"scan", "vex"},
 	{"hooks"}, {"notify"}, {"ledger", "git"},
 }
 

@@ -29,7 +29,11 @@ func (p *Pipeline) Sign(ctx context.Context, reference string, dryRun bool) (Sig
 	if err != nil {
 		return out, err
 	}
-	if release.QuorumOf(p.Project.Trust, kept, release.PredicateSignature).Met() {
+	lacks, err := p.lacksLegacy(ctx, subject)
+	if err != nil {
+		return out, err
+	}
+	if release.QuorumOf(p.Project.Trust, kept, release.PredicateSignature).Met() && !lacks {
 		for _, e := range kept {
 			if e.PredicateType == release.PredicateSignature {
 				out.Signer, out.Existing = e.Signer, true
@@ -43,8 +47,11 @@ func (p *Pipeline) Sign(ctx context.Context, reference string, dryRun bool) (Sig
 	}
 	out.Signer = signer.Party()
 	out.Existing = p.spoken(kept, release.PredicateSignature, out.Signer)
-	if dryRun || out.Existing {
+	switch {
+	case dryRun:
 		return out, nil
+	case out.Existing:
+		return out, p.signLegacy(ctx, signer, subject)
 	}
 	_, err = p.attest(ctx, signer, subject, release.PredicateSignature, []byte("{}"))
 	return out, err

@@ -151,6 +151,9 @@ func (m *making) attestRelease(ctx context.Context, subject release.Subject) err
 // attest signs and attaches one predicate unless one that counts is there.
 func (m *making) attest(ctx context.Context, signer Signer, s release.Subject, predicateType string, body []byte) error {
 	kept := m.kept[s]
+	if m.p.spoken(kept, predicateType, signer.Party()) && predicateType == release.PredicateSignature {
+		return m.p.signLegacy(ctx, signer, s)
+	}
 	if m.p.spoken(kept, predicateType, signer.Party()) || len(body) == 0 && has(kept, predicateType) {
 		return nil
 	}
@@ -174,10 +177,48 @@ func (p *Pipeline) attest(ctx context.Context, signer Signer, s release.Subject,
 	if err := p.Attestations.Attach(ctx, s, attachment); err != nil {
 		return release.Digest{}, err
 	}
-	if predicateType != release.PredicateSignature || p.Legacy == nil {
+	if predicateType != release.PredicateSignature {
 		return attachment.Digest, nil
 	}
-	return attachment.Digest, p.Legacy.Sign(ctx, s, signer)
+	return attachment.Digest, p.signLegacy(ctx, signer, s)
+}
+
+// signLegacy signs a subject in cosign's older form too, where that is asked
+// for and this signer has not: keys of services give another signature each time.
+func (p *Pipeline) signLegacy(ctx context.Context, signer Signer, s release.Subject) error {
+	party := signer.Party()
+	if !p.writesLegacy() || !party.Has(release.Builder) {
+		return nil
+	}
+	there, err := p.legacySigners(ctx, s)
+	if err != nil || slices.ContainsFunc(there, func(other release.Signer) bool { return other.Name == party.Name && other.ID == party.ID }) {
+		return err
+	}
+	return p.Legacy.Sign(ctx, s, signer)
+}
+
+func (p *Pipeline) writesLegacy() bool { return p.Legacy != nil && p.Legacy.Writes() }
+
+// lacksLegacy reports whether a signature in cosign's older form is asked for
+// and no trusted builder's is there.
+func (p *Pipeline) lacksLegacy(ctx context.Context, s release.Subject) (bool, error) {
+	if !p.writesLegacy() {
+		return false, nil
+	}
+	there, err := p.legacySigners(ctx, s)
+	return err == nil && len(there) == 0, err
+}
+
+// legacySigners gives the trusted builders whose signatures in cosign's older
+// form are there.
+func (p *Pipeline) legacySigners(ctx context.Context, s release.Subject) (list []release.Signer, err error) {
+	found, err := p.Legacy.Evidence(ctx, s)
+	for _, e := range found {
+		if e.Counts(release.PredicateSignature) {
+			list = append(list, e.Signer)
+		}
+	}
+	return list, err
 }
 
 func (p *Pipeline) mayAttest(s release.Subject, predicateType string, signer release.Signer) error {

@@ -175,7 +175,9 @@ func (m *making) renew(ctx context.Context, subject release.Subject) error {
 		}
 	}
 	if m.complete(subject) {
-		return nil
+		if lacks, err := m.lacksLegacy(ctx, subject); err != nil || !lacks {
+			return err
+		}
 	}
 	if err := m.sign(ctx); err != nil {
 		return err
@@ -195,6 +197,21 @@ func (m *making) complete(subject release.Subject) bool {
 		}
 	}
 	return true
+}
+
+// lacksLegacy reports whether the release, or an image of it that was built, is
+// to have a signature in cosign's older form and has none.
+func (m *making) lacksLegacy(ctx context.Context, subject release.Subject) (bool, error) {
+	subjects := []release.Subject{subject}
+	for _, image := range m.images {
+		subjects = append(subjects, image.Subject())
+	}
+	for _, s := range subjects {
+		if lacks, err := m.p.lacksLegacy(ctx, s); err != nil || lacks {
+			return lacks, err
+		}
+	}
+	return false, nil
 }
 
 // rebuild builds again what has lost its provenance. Only the same digest can

@@ -112,8 +112,11 @@ type Verifier interface {
 type Legacy interface {
 	// Evidence reads and verifies all there is about a subject.
 	Evidence(ctx context.Context, s release.Subject) ([]release.Evidence, error)
-	// Sign writes a signature in that form where the configuration asks for it,
-	// else it does nothing.
+	// Writes reports whether the configuration asks for signatures in that form
+	// beside bundles.
+	Writes() bool
+	// Sign writes one, after those that are there. The very same again changes
+	// nothing.
 	Sign(ctx context.Context, s release.Subject, signer Signer) error
 }
 

@@ -14,9 +14,12 @@ import (
 // older is evidence in cosign's older form.
 type older struct {
 	w      *world
+	writes bool
 	found  []release.Evidence
 	signed []release.Subject
 }
+
+func (o *older) Writes() bool { return o.writes }
 
 func (o *older) Evidence(_ context.Context, s release.Subject) ([]release.Evidence, error) {
 	o.w.note("legacy evidence")
@@ -29,8 +32,11 @@ func (o *older) Evidence(_ context.Context, s release.Subject) ([]release.Eviden
 	return list, nil
 }
 
-func (o *older) Sign(_ context.Context, s release.Subject, _ pipeline.Signer) error {
+func (o *older) Sign(_ context.Context, s release.Subject, by pipeline.Signer) error {
 	o.signed = append(o.signed, s)
+	e := signature(s, "", release.Builder)
+	e.Signer = by.Party()
+	o.found = append(o.found, e)
 	return nil
 }
 
@@ -112,7 +118,7 @@ func TestVerifyCountsParties(t *testing.T) {
 // otherwise only when something is missing.
 func TestLegacyEvidenceIsLookedAtWhenNeeded(t *testing.T) {
 	w, p := fixture(t)
-	legacy := &older{w: w}
+	legacy := &older{w: w, writes: true}
 	p.Legacy = legacy
 	made, err := p.Release(t.Context(), pipeline.ReleaseOptions{})
 	if err != nil {
@@ -121,6 +127,7 @@ func TestLegacyEvidenceIsLookedAtWhenNeeded(t *testing.T) {
 	if len(legacy.signed) != 2 { // the image and the release
 		t.Errorf("signed %v", legacy.signed)
 	}
+	legacy.writes, legacy.found = false, nil
 	before := w.count("legacy evidence")
 	to(t, p, "staging")
 	if n := w.count("legacy evidence") - before; n != 0 {
@@ -144,6 +151,63 @@ func TestLegacyEvidenceIsLookedAtWhenNeeded(t *testing.T) {
 	if _, err := p.Verify(t.Context(), "v1"); err != nil || w.count("legacy evidence") != before+2 {
 		t.Errorf("verify: %v, asked %d times", err, w.count("legacy evidence")-before)
 	}
+}
+
+// Where the older form is asked for, it is written beside a bundle that is there
+// already, once by each signer, and the key is opened for nothing else.
+func TestLegacySignaturesFollowBundles(t *testing.T) {
+	w, p := fixture(t)
+	older := &older{w: w}
+	p.Legacy = older
+	if _, err := p.Release(t.Context(), pipeline.ReleaseOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Sign(t.Context(), app.String(), false); err != nil || len(older.signed) != 0 {
+		t.Fatalf("signed %v, %v", older.signed, err)
+	}
+	older.writes = true
+	bundles := len(w.attachments[app])
+	if got, err := p.Sign(t.Context(), app.String(), true); err != nil || !got.Existing || len(older.signed) != 0 {
+		t.Errorf("dry run: %+v, %v, signed %v", got, err, older.signed)
+	}
+	if got, err := p.Sign(t.Context(), app.String(), false); err != nil || !got.Existing || len(older.signed) != 1 {
+		t.Errorf("got %+v, %v, signed %v", got, err, older.signed)
+	}
+	w.journal = nil
+	if got, err := p.Sign(t.Context(), app.String(), false); err != nil || !got.Existing || len(older.signed) != 1 || w.count("open key") != 0 {
+		t.Errorf("again: %+v, %v, signed %v, %q", got, err, older.signed, w.journal)
+	}
+	older.signed = nil
+	for range 2 { // the image and the release, once
+		if _, err := p.Release(t.Context(), pipeline.ReleaseOptions{}); err != nil || len(older.signed) != 2 {
+			t.Errorf("released again: signed %v, %v", older.signed, err)
+		}
+	}
+	// What one of them lost is written again, and nothing for the other.
+	lost := older.signed[1]
+	older.signed = nil
+	older.found = slices.DeleteFunc(older.found, func(e release.Evidence) bool { return e.Subject == lost })
+	if _, err := p.Release(t.Context(), pipeline.ReleaseOptions{}); err != nil || len(older.signed) != 1 || older.signed[0] != lost {
+		t.Errorf("signed %v, %v, want %s", older.signed, err, lost)
+	}
+	if len(w.attachments[app]) != bundles {
+		t.Errorf("%d bundles, there were %d", len(w.attachments[app]), bundles)
+	}
+	// Whoever is no builder leaves it to those who are.
+	older.found, older.signed = nil, nil
+	p.Keys = asScanner{w}
+	if got, err := p.Sign(t.Context(), app.String(), false); err != nil || !got.Existing || len(older.signed) != 0 {
+		t.Errorf("a scanner: %+v, %v, signed %v", got, err, older.signed)
+	}
+}
+
+// asScanner is a key that may only say what scanners say.
+type asScanner struct{ *world }
+
+func (s asScanner) Open(context.Context) (pipeline.Signer, error) { return s, nil }
+
+func (asScanner) Party() release.Signer {
+	return release.Signer{Name: "scanner", Roles: []release.Role{release.Scanner}}
 }
 
 func TestAttest(t *testing.T) {

@@ -235,6 +235,11 @@ func TestKeyServices(t *testing.T) {
 					t.Errorf("not verified: %s", e.Reason)
 				}
 			}
+			older, err := key.SignLegacy(t.Context(), subject)
+			check(t, err)
+			if e := v.VerifyLegacy(t.Context(), subject, []release.LegacyAttachment{older})[0]; !e.Verified || e.Signer.ID != key.Fingerprint() {
+				t.Errorf("older form: not verified: %s", e.Reason)
+			}
 			text, err := key.SignEnvelope(t.Context(), "application/x", []byte("record"))
 			check(t, err)
 			payload, _, err := v.VerifyEnvelope(text, "application/x")

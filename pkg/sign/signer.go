@@ -14,6 +14,8 @@ type Signer interface {
 	// certificate's identity and claims.
 	Proof() Proof
 	Sign(ctx context.Context, st release.Statement) (release.Attachment, error)
+	// SignLegacy signs a subject in cosign's older form; only keys do.
+	SignLegacy(ctx context.Context, s release.Subject) (release.LegacyAttachment, error)
 	// SignEnvelope signs a ledger's record or checkpoint; only keys do.
 	SignEnvelope(ctx context.Context, payloadType string, payload []byte) ([]byte, error)
 	Close()

@@ -4,17 +4,18 @@ package sign
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	ggcr "github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/static"
-	media "github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/promote-dev/promote/pkg/registry"
+	"github.com/promote-dev/promote/pkg/registry/registrytest"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -26,21 +27,9 @@ func inTheOlderForm(t *testing.T, cosigns []string) {
 		if !strings.HasPrefix(version, "v2") {
 			older = []string{"--new-bundle-format=false"}
 		}
-		t.Run(version+" verifies ours", func(t *testing.T) {
-			s := newStand(t, ggcr.WithReferrersSupport(true))
-			verify := append([]string{"verify", "--key", "cosign.pub", "--insecure-ignore-tlog=true", s.image.String()}, older...)
-			if _, err := s.run(t, cosign, verify...); err == nil {
-				t.Error("cosign verifies what is not signed")
-			}
-			a, err := s.key.SignLegacy(t.Context(), s.subject)
-			check(t, err)
-			image, err := mutate.Append(empty.Image, mutate.Addendum{Layer: static.NewLayer(a.Content, media.MediaType(a.MediaType)), Annotations: a.Annotations})
-			check(t, err)
-			check(t, remote.Write(s.image.Context().Tag(release.LegacyTag(s.subject.Digest, a.Kind)), image))
-			if out, err := s.run(t, cosign, verify...); err != nil {
-				t.Errorf("%v: %s", err, tail([]byte(out)))
-			}
-		})
+		for where, options := range map[string][]ggcr.Option{"referrers API": {ggcr.WithReferrersSupport(true)}, "fallback tag": nil} {
+			t.Run(version+" verifies ours, "+where, func(t *testing.T) { verifiesOlder(t, cosign, older, newStand(t, options...)) })
+		}
 		t.Run(version+" is verified by us", func(t *testing.T) {
 			s := newStand(t, ggcr.WithReferrersSupport(true))
 			for _, args := range [][]string{
@@ -57,7 +46,7 @@ func inTheOlderForm(t *testing.T, cosigns []string) {
 			v, err := NewVerifier(TrustOf(s.key.PublicPEM(), "ci"))
 			check(t, err)
 			found := map[string]bool{}
-			for _, e := range v.VerifyLegacy(t.Context(), s.subject, s.older(t)) {
+			for _, e := range v.VerifyLegacy(t.Context(), s.subject, s.older(t, release.LegacySignature, release.LegacyAttestation)) {
 				if !e.Verified {
 					t.Errorf("%s: %s", e.PredicateType, e.Reason)
 				}
@@ -70,11 +59,71 @@ func inTheOlderForm(t *testing.T, cosigns []string) {
 	}
 }
 
+// verifiesOlder signs beside a bundle, before and after cosign signs with
+// another key under the same tag: everybody's signature stays.
+func verifiesOlder(t *testing.T, cosign string, older []string, s stand) {
+	client := registrytest.NewClient(t, registry.Limits{})
+	attach := func() {
+		t.Helper()
+		a, err := s.key.SignLegacy(t.Context(), s.subject)
+		check(t, err)
+		check(t, client.AttachLegacy(t.Context(), s.subject, a))
+	}
+	verify := func(key string) error {
+		args := append([]string{"verify", "--key", key, "--insecure-ignore-tlog=true", s.image.String()}, older...)
+		out, err := s.run(t, cosign, args...)
+		if err != nil {
+			return fmt.Errorf("cosign %s: %w: %s", strings.Join(args, " "), err, tail([]byte(out)))
+		}
+		return nil
+	}
+	private, public := generated(t)
+	check(t, os.WriteFile(filepath.Join(s.dir, "theirs.key"), private, 0o600))
+	check(t, os.WriteFile(filepath.Join(s.dir, "theirs.pub"), public, 0o600))
+	sign := append([]string{"sign", "--key", "theirs.key", "--yes", "--tlog-upload=false", s.image.String()}, older...)
+	if len(older) > 0 {
+		sign = append(sign, "--use-signing-config=false")
+	}
+
+	if verify("cosign.pub") == nil {
+		t.Error("cosign verifies what is not signed")
+	}
+	attach()
+	check(t, verify("cosign.pub"))
+	if verify("theirs.pub") == nil {
+		t.Error("cosign verifies our signature with another key")
+	}
+	if out, err := s.run(t, cosign, sign...); err != nil {
+		t.Fatalf("cosign %s: %v: %s", strings.Join(sign, " "), err, tail([]byte(out)))
+	}
+	attach()
+	s.key = generatedKey(t, s.dir)
+	attach()
+	for _, key := range []string{"cosign.pub", "theirs.pub", "third.pub"} {
+		check(t, verify(key))
+	}
+	if n := len(s.older(t, release.LegacySignature)); n != 3 {
+		t.Errorf("%d signatures, want three", n)
+	}
+}
+
+// generatedKey makes another key, whose public half is third.pub.
+func generatedKey(t *testing.T, dir string) *Key {
+	t.Helper()
+	private, public := generated(t)
+	check(t, os.WriteFile(filepath.Join(dir, "third.key"), private, 0o600))
+	check(t, os.WriteFile(filepath.Join(dir, "third.pub"), public, 0o600))
+	key, err := LoadKey(t.Context(), filepath.Join(dir, "third.key"), given(passphrase))
+	check(t, err)
+	t.Cleanup(key.Close)
+	return key
+}
+
 // older reads what stands under cosign's tags.
-func (s stand) older(t *testing.T) []release.LegacyAttachment {
+func (s stand) older(t *testing.T, kinds ...release.LegacyKind) []release.LegacyAttachment {
 	t.Helper()
 	var list []release.LegacyAttachment
-	for _, kind := range []release.LegacyKind{release.LegacySignature, release.LegacyAttestation} {
+	for _, kind := range kinds {
 		image, err := remote.Image(s.image.Context().Tag(release.LegacyTag(s.subject.Digest, kind)))
 		check(t, err)
 		raw, err := image.RawManifest()
