@@ -58,6 +58,7 @@ func Main(args []string, std Streams, w Wiring) (code int) {
 	if len(args) == 2 && args[0] == worker.Command {
 		return worker.Serve(ctx, args[1], w.Workers, std.In, std.Out)
 	}
+	keepMemory() // before anything reads a secret; workers are given none
 	dir, err := os.Getwd()
 	if err != nil {
 		fmt.Fprintln(std.Err, "error: finding the working directory:", err)

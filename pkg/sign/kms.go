@@ -6,7 +6,9 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -67,14 +69,44 @@ func openService(ctx context.Context, ref string) (*serviceKey, error) {
 }
 
 // noAnswer says that a key service or hardware failed. What it answers is
-// outside text: one line of it is shown.
+// outside text, which may quote what it was sent: one line of it is shown,
+// without what this process calls itself to services with.
 func noAnswer(op string, err error) error {
 	kind := release.KindUnavailable
 	if errors.Is(err, context.Canceled) {
 		kind = release.KindInterrupted
 	}
-	return &release.Fault{Kind: kind, Op: op, Err: errors.New(envelope.Tidy(err.Error())),
+	return &release.Fault{Kind: kind, Op: op, Err: errors.New(envelope.Tidy(withoutSecrets(err.Error()))),
 		Hint: "check that the service answers from here, that this machine is logged in to it, and that it may use the key"}
+}
+
+// secretNames are parts of the names of variables that hold what the clients of
+// key services log in with.
+var secretNames = []string{"TOKEN", "SECRET", "PASSWORD", "CREDENTIAL", "PIN"}
+
+// shortest is the least length, in bytes, of a secret that is looked for.
+const shortest = 6
+
+// withoutSecrets takes out of a text what stands in such variables, or where
+// Vault keeps the token of who has logged in.
+func withoutSecrets(text string) string {
+	var secrets []string
+	for _, pair := range os.Environ() {
+		name, value, _ := strings.Cut(pair, "=")
+		if slices.ContainsFunc(secretNames, func(part string) bool { return strings.Contains(name, part) }) {
+			secrets = append(secrets, value)
+		}
+	}
+	if home, err := os.UserHomeDir(); err == nil {
+		token, _ := os.ReadFile(filepath.Join(home, ".vault-token"))
+		secrets = append(secrets, strings.TrimSpace(string(token)))
+	}
+	for _, secret := range secrets {
+		if len(secret) >= shortest {
+			text = strings.ReplaceAll(text, secret, "(secret)")
+		}
+	}
+	return text
 }
 
 // serviceKey is a private key that a key service keeps.
