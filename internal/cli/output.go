@@ -1,7 +1,9 @@
 package cli
 
 import (
-	"encoding/json"
+	jsonv1 "encoding/json"
+	"encoding/json/jsontext"
+	"encoding/json/v2"
 	"fmt"
 	"io"
 	"os"
@@ -68,10 +70,19 @@ func (r *run) emitTo(o output, result any, text func(io.Writer) error) (err erro
 	if o.format == "text" {
 		return text(w)
 	}
-	encoder := json.NewEncoder(w)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	return encoder.Encode(result)
+	return encode(w, result)
+}
+
+// encode writes a result for programs: a list or a map with nothing in it is
+// empty, never null.
+func encode(w io.Writer, result any) error {
+	text, err := json.Marshal(result, jsonv1.DefaultOptionsV1(), json.FormatNilSliceAsNull(false), json.FormatNilMapAsNull(false),
+		jsontext.EscapeForHTML(false), jsontext.WithIndent("  "))
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
 }
 
 // emitWith writes the result of work that may have failed in a way that has a
