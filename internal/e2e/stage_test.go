@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	validate "github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // stage is what `promote demo --keep` left: an agent stack that has been all
@@ -165,6 +167,23 @@ func (s *stage) must(t *testing.T, into any, args ...string) {
 	}
 	if err := json.Unmarshal([]byte(o.stdout), into); err != nil {
 		t.Fatalf("promote %s: %v\n%s", strings.Join(args, " "), err, o.stdout)
+	}
+	described(t, args[0], o.stdout)
+}
+
+// described holds a command's result to its schema.
+func described(t *testing.T, command, result string) {
+	t.Helper()
+	s, err := validate.NewCompiler().Compile("../../docs/schema/results/" + command + ".schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, err := validate.UnmarshalJSON(strings.NewReader(result))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Validate(value); err != nil {
+		t.Errorf("promote %s: %v\n%s", command, err, result)
 	}
 }
 
