@@ -19,7 +19,7 @@ import (
 func (r *run) trustCommand() *cli.Command {
 	text := func(name, usage string) cli.Flag { return &cli.StringFlag{Name: name, Usage: usage} }
 	return &cli.Command{Name: "trust", Usage: "who may say what: list, change and accept", HideHelpCommand: true, Subcommands: []*cli.Command{
-		r.command(command{name: "list", usage: "who holds which role, and whether the ledger pins it", offline: true, action: r.trustList}),
+		r.command(command{name: "list", usage: "who holds which role, and whether the ledger pins it", offline: true, action: r.trustList, formats: []string{"dsse"}}),
 		r.command(command{name: "add", usage: "name one more holder of a role in promote.yaml", arguments: "ROLE", least: 1, most: 1, flags: []cli.Flag{
 			text("name", "the party's `NAME`; quorums count names"), text("key", "`FILE` with its public key"),
 			text("identity", "or the `NAME` in its certificates, exactly"), text("identity-match", "or an `EXPRESSION` (RE2) that all of it matches"),
@@ -51,6 +51,9 @@ type trustResult struct {
 	Thresholds map[release.Role]int `json:"thresholds"`
 	Revoked    []release.Revocation `json:"revoked"`
 	Proposed   []proposalResult     `json:"proposed"`
+	File       *pipeline.TrustFile  `json:"file,omitempty"`
+
+	policy release.Trust
 }
 
 type partyResult struct {
@@ -66,15 +69,22 @@ type proposalResult struct {
 }
 
 func (r *run) trustList(ctx context.Context, _ *cli.Context) error {
-	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
+	return r.withTrust(ctx, "", func(p *pipeline.Pipeline) error {
 		pin, inForce, err := p.Pinned(ctx)
 		if err != nil {
 			return err
 		}
 		result := listTrust(p.Project.Trust, pin, inForce, p.Now())
+		result.File, result.policy = p.Project.TrustFile, p.Project.Trust
+		if pin.Trust != nil && pin.Trust.Version > result.policy.Version {
+			result.policy.Version = pin.Trust.Version // what is written must be newer than both
+		}
 		return r.emit(result, func(w io.Writer) error { return printTrust(w, result) })
 	})
 }
+
+// writeAs writes the trust as a file for its owners to sign.
+func (t trustResult) writeAs(_ string, w io.Writer) error { return writeTrustFile(w, t.policy) }
 
 func listTrust(t release.Trust, pin release.Pin, inForce bool, now time.Time) trustResult {
 	out := trustResult{Mode: t.Mode(), InForce: inForce, Trust: t.Digest(), Parties: []partyResult{}, Thresholds: map[release.Role]int{},
@@ -111,6 +121,9 @@ func printTrust(w io.Writer, t trustResult) error {
 	for _, revoked := range t.Revoked {
 		fmt.Fprintf(w, "revoked: %s\n", revoked)
 	}
+	if t.File != nil {
+		fmt.Fprintf(w, "file: %s, version %d, signed by %s (%d needed)\n", t.File.Path, t.File.Version, orNobody(t.File.Signers), t.File.Needed)
+	}
 	for _, p := range t.Proposed {
 		fmt.Fprintf(w, "a change waits: %d of %d owners agreed: %s\n", len(p.Agreed), p.Needed, strings.Join(p.Agreed, ", "))
 	}
@@ -123,6 +136,13 @@ func printTrust(w io.Writer, t trustResult) error {
 	}
 	_, err := fmt.Fprintf(w, "trust: %s; %s\n", t.Mode, word)
 	return err
+}
+
+func orNobody(names []string) string {
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(names, ", ")
 }
 
 func day(at time.Time) string {
@@ -243,7 +263,8 @@ func (r *run) editTrust(c *cli.Context, change func(*config.Config) (config.Edit
 		}
 	}
 	var diff strings.Builder
-	if err := ui.Diff(&diff, string(edit.Before), string(edit.After)); err != nil {
+	before, after := edit.Texts()
+	if err := ui.Diff(&diff, before, after); err != nil {
 		return err
 	}
 	result := editResult{File: edit.Path, Changes: []string{}, DryRun: c.Bool("dry-run")}
@@ -254,40 +275,13 @@ func (r *run) editTrust(c *cli.Context, change func(*config.Config) (config.Edit
 	}
 	return r.emit(result, func(w io.Writer) error {
 		word, next := "changed", "it counts once the owners accept it: promote trust accept"
+		if edit.Unsigned {
+			next = "nobody has signed it yet, and until its owners have, nothing is verified by it: promote trust accept --key KEY"
+		}
 		if result.DryRun {
 			word, next = "would change", "nothing was written"
 		}
 		_, err := fmt.Fprintf(w, "%s %s:\n%s%s\n", word, result.File, diff.String(), next)
 		return err
 	})
-}
-
-func (r *run) trustAccept(ctx context.Context, c *cli.Context) error {
-	return r.withKey(ctx, c.String("key"), func(p *pipeline.Pipeline) error {
-		result, err := p.TrustAccept(ctx, pipeline.AcceptOptions{Reason: c.String("reason"), DryRun: c.Bool("dry-run")})
-		if err != nil {
-			return err
-		}
-		return r.emit(result, func(w io.Writer) error { return printAccept(w, result) })
-	})
-}
-
-func printAccept(w io.Writer, a pipeline.AcceptResult) error {
-	for _, line := range a.Changes {
-		fmt.Fprintln(w, line)
-	}
-	var err error
-	switch {
-	case a.Existing && a.InForce:
-		_, err = fmt.Fprintln(w, "nothing to accept: the ledger pins these rules, or its first record will")
-	case a.DryRun:
-		_, err = fmt.Fprintf(w, "%s would accept rules %s in place of %s; %d of %d owners agreed so far\n", a.Signer, a.Rules.Short(), a.Pinned.Short(), len(a.Agreed), a.Needed)
-	case a.InForce:
-		_, err = fmt.Fprintf(w, "in force: rules %s in place of %s, agreed by %s\n", a.Rules.Short(), a.Pinned.Short(), strings.Join(a.Agreed, ", "))
-	case len(a.Agreed) >= a.Needed:
-		_, err = fmt.Fprintln(w, "the owners agreed; an owner or a promoter of the new version confirms it: promote trust accept --key KEY")
-	default:
-		_, err = fmt.Fprintf(w, "%d of %d owners agreed: %s; the others: promote trust accept --key KEY\n", len(a.Agreed), a.Needed, strings.Join(a.Agreed, ", "))
-	}
-	return err
 }

@@ -53,6 +53,11 @@ func (r *run) emit(result any, text func(io.Writer) error) error {
 	return nil
 }
 
+// inFormats is a result with formats of its own, which its command lists.
+type inFormats interface {
+	writeAs(format string, w io.Writer) error
+}
+
 func (r *run) emitTo(o output, result any, text func(io.Writer) error) (err error) {
 	var w io.Writer = r.std.Out
 	if o.path != "" {
@@ -69,6 +74,9 @@ func (r *run) emitTo(o output, result any, text func(io.Writer) error) (err erro
 	}
 	if o.format == "text" {
 		return text(w)
+	}
+	if other, ok := result.(inFormats); ok && o.format != "json" {
+		return other.writeAs(o.format, w)
 	}
 	return encode(w, result)
 }

@@ -21,6 +21,8 @@ type Wiring struct {
 	Pin func(ctx context.Context, o PinOptions) (PinResult, error)
 	// Keys makes key pairs.
 	Keys func(ctx context.Context, o KeyOptions) (KeyResult, error)
+	// SignTrust adds a signature to the trust file that a configuration names.
+	SignTrust func(ctx context.Context, c *config.Config, o SignTrustOptions) (SignTrustResult, error)
 	// VerifyBundle verifies one sigstore bundle by itself.
 	VerifyBundle func(ctx context.Context, o BundleOptions) (BundleResult, error)
 	// Doctor lists what can be checked about this machine and configuration;
@@ -47,6 +49,23 @@ type PipelineOptions struct {
 	// Key is what to sign with instead of sign.key; empty is sign.key. It
 	// changes nothing about who is trusted.
 	Key string
+	// Unsigned takes a trust file that too few of its owners signed, for those
+	// who look at it or sign it.
+	Unsigned bool
+}
+
+// SignTrustOptions are `trust accept` where a trust file is.
+type SignTrustOptions struct {
+	Key    string // instead of sign.key, if it is not empty
+	DryRun bool
+}
+
+// SignTrustResult says who signed a trust file, by name.
+type SignTrustResult struct {
+	pipeline.TrustFile
+	// Signer is who signed it now, or would; empty for a key that is no owner's
+	// of the file, or that has signed it.
+	Signer string `json:"signer,omitempty"`
 }
 
 // CopyOptions are `copy SRC DST`.

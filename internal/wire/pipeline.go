@@ -49,7 +49,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		return nil, nil, err
 	}
 	p := &pipeline.Pipeline{
-		Project:      project(c, keys.trust),
+		Project:      keys.project(),
 		Source:       worktree.Tree{Dir: c.Dir()},
 		Builder:      builder{c},
 		Scanner:      scanner{c},
@@ -74,9 +74,11 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 	return p, keys.close, nil
 }
 
-func project(c *config.Config, trust release.Trust) pipeline.Project {
+func (k *keyring) project() pipeline.Project {
+	c, trust := k.config, k.trust
 	return pipeline.Project{
-		Name: c.Name, Registry: c.Registry, Models: c.Models(), Platforms: c.Build.Platforms, Dimensions: c.Dimensions,
+		TrustFile: k.signed,
+		Name:      c.Name, Registry: c.Registry, Models: c.Models(), Platforms: c.Build.Platforms, Dimensions: c.Dimensions,
 		Environments: c.Environments(), MaxAge: c.Scan.MaxAge, FailOn: c.Scan.FailOn, Trust: trust, Configuration: c.Digest(),
 		Lease: lease, Actor: actor(trust), Values: func(name string) (map[string]string, error) { return values(c, name) },
 	}
@@ -169,7 +171,8 @@ type keyring struct {
 	trust    release.Trust
 	verifier *sign.Verifier
 	unpinned ledger.Check // for records of a ledger that pins no trust
-	missing  error        // why nothing can be verified; nil if it can
+	signed   *pipeline.TrustFile
+	missing  error // why nothing can be verified; nil if it can
 
 	mu       sync.Mutex
 	key      *sign.Key
@@ -186,6 +189,9 @@ func (k *keyring) openTrust(ctx context.Context) (err error) {
 		}
 	}
 	if k.trust, err = k.config.Trust(public); err != nil {
+		return err
+	}
+	if err := k.checkSigned(); err != nil {
 		return err
 	}
 	if k.unpinned, err = verifyBy(timeless(k.trust)); err != nil {

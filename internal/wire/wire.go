@@ -20,6 +20,7 @@ func New() cli.Wiring {
 		Copy:         copyImages,
 		Pin:          pin,
 		Keys:         keys,
+		SignTrust:    signTrust,
 		VerifyBundle: verifyBundle,
 		Doctor:       doctor,
 		Clean:        clean,

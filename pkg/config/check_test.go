@@ -135,6 +135,10 @@ func TestMistakes(t *testing.T) {
 		{trust("revoked: [{key: keys/ops.pub}]"), `4:13: trust.revoked[0].reason: expected a value, got nothing`},
 		{trust("revoked: [{reason: lost}]"), `4:13: trust.revoked[0]: expected a key or an identity`},
 		{trust("revoked: [{key: 'sha256:00', reason: lost}]"), `4:19: trust.revoked[0].key: digest "sha256:00": want 64 hex digits, got 2`},
+		{trust("file: absent.json"), `4:9: trust.file: absent.json does not exist`},
+		{trust("file: ''"), `4:9: trust.file: expected a value, got nothing`},
+		{trust("file: https://a.dev/trust.json"), `4:9: trust.file: expected a file, got "https://a.dev/trust.json"`},
+		{trust("fiel: trust.json"), `4:3: unknown key "fiel" in trust, did you mean "file"?`},
 		{trust("owner: {threshold: 0, of: [{name: a, key: keys/ops.pub}]}"), `4:22: trust.owner.threshold: expected at least 1, got 0`},
 
 		{"smoke: {files: [absent.yml]}\n", `3:17: smoke.files[0]: absent.yml does not exist`},

@@ -72,13 +72,13 @@ func (k *checker) trust() {
 	if k.c.File.Trust == nil {
 		return
 	}
+	if k.given(at("trust", "file")) {
+		k.trustFile(at("trust", "file"), k.c.File.Trust.File)
+	}
 	for i, r := range k.c.File.Trust.Revoked {
 		k.revocation(at("trust", "revoked").index(i), r)
 	}
 }
-
-// quorums are the roles for which several distinct parties can be asked for.
-var quorums = []release.Role{release.Builder, release.Scanner, release.Tester, release.Owner}
 
 func (k *checker) holders(p path, role release.Role, h *Holders) {
 	list := p
@@ -95,7 +95,7 @@ func (k *checker) holders(p path, role release.Role, h *Holders) {
 	case !k.number(threshold):
 	case role == release.Approver:
 		k.fail(threshold, "environments.E.approvals.required is the quorum of approvers", "%s has no threshold here", role)
-	case !slices.Contains(quorums, role):
+	case !slices.Contains(release.QuorumRoles, role):
 		k.fail(threshold, "remove it", "%s has no threshold: one party of that role acts at a time", role)
 	case h.Threshold < 1:
 		k.fail(threshold, "", "expected at least 1, got %d", h.Threshold)

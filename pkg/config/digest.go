@@ -4,8 +4,9 @@ import "github.com/promote-dev/promote/pkg/release"
 
 // Digest identifies the rules: the sections trust, environments and policies
 // as they are written, in canonical JSON, with the fingerprints of the keys
-// that trust names and the digest of a trusted root of one's own. Comments, order of keys and defaults do not count, so the
-// digest outlives a new version of promote.
+// that trust names, and the digests of what a trust file says and of a trusted
+// root of one's own. Comments, order of keys, defaults and who signed the trust
+// file do not count, so the digest outlives a new version of promote.
 func (c *Config) Digest() release.Digest { return c.digest }
 
 func (c *Config) rules() (release.Digest, error) {
@@ -18,6 +19,9 @@ func (c *Config) rules() (release.Digest, error) {
 		if n := c.root.Get(section); n != nil {
 			rules[section] = n.Any()
 		}
+	}
+	if c.trustFile != nil {
+		rules["trustFile"] = release.DigestOf(c.trustFile.Payload)
 	}
 	if c.trustedRoot != nil {
 		rules["trustedRoot"] = c.trustedRootDigest()

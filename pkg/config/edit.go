@@ -15,11 +15,24 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// Edit is a change of promote.yaml that was found sound and is not written yet.
-// Only the section trust differs; comments stay.
+// Edit is a change of promote.yaml, or of the trust file that it names, that
+// was found sound and is not written yet. Of promote.yaml only the section
+// trust differs; comments stay.
 type Edit struct {
 	Path          string
 	Before, After []byte
+	// Unsigned is true for a trust file, which its owners have to sign again.
+	Unsigned bool
+
+	was, is []byte // what a person is shown, where the files are not for reading
+}
+
+// Texts gives what is different in a form that a person can read.
+func (e Edit) Texts() (before, after string) {
+	if e.was != nil {
+		return string(e.was), string(e.is)
+	}
+	return string(e.Before), string(e.After)
 }
 
 // Write puts the change in place, whole or not at all. If the file is not the
@@ -55,12 +68,18 @@ func (c *Config) AddParty(role release.Role, p Party) (Edit, error) {
 	if !slices.Contains(release.Roles, role) {
 		return Edit{}, release.Misuse("one of "+strings.Join(roleNames, ", "), "no role %.60q", role)
 	}
+	if c.trustFile != nil {
+		return c.addToFile(role, p)
+	}
 	return c.editTrust(func(s *yamlpos.Section) error { return s.Append(string(role), "of", p.fields()) })
 }
 
 // Rotate gives a party a new key in every role that it holds with a key, and
 // ends the former keys after the overlap.
 func (c *Config) Rotate(name, key string, until time.Time) (Edit, error) {
+	if c.trustFile != nil {
+		return c.rotateInFile(name, key, until)
+	}
 	return c.editTrust(func(s *yamlpos.Section) error {
 		found := false
 		for _, role := range roleNames {
@@ -97,6 +116,9 @@ func (c *Config) Revoke(r Revocation) (Edit, error) {
 			return Edit{}, release.Misuse("name the public half, or its fingerprint", "revoking %s: %w", path, err)
 		}
 		r.Key = key.print.String() // the file may go
+	}
+	if c.trustFile != nil {
+		return c.revokeInFile(release.Revocation(r))
 	}
 	var fields []yamlpos.Field
 	for _, f := range [][2]string{{"key", r.Key}, {"identity", r.Identity}, {"issuer", r.Issuer}, {"reason", r.Reason}} {

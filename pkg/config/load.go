@@ -23,6 +23,9 @@ type Config struct {
 	path string // absolute
 	root *yamlpos.Node
 	keys map[string]publicKey // of trust, by the path written
+	// trustFile is what trust.file holds, and trustText the bytes of it.
+	trustFile *release.SignedTrust
+	trustText []byte
 	// trustedRoot is what the file of sign.trustedRoot holds.
 	trustedRoot []byte
 	// authorities are the contents of CA files, by the path written.

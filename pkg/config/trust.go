@@ -15,6 +15,8 @@ import (
 
 // Trust says who holds each role. A role that is missing is nobody's.
 type Trust struct {
+	// A file that the owners signed, which says all of this instead.
+	File string `yaml:"file"`
 	// Whoever builds: signatures and provenance.
 	Builder *Holders `yaml:"builder"`
 	// Whoever scans: vulnerabilities and SBOM.
@@ -147,6 +149,11 @@ var roleNames = []string{
 func (c *Config) Trust(publicKey []byte) (release.Trust, error) {
 	if c.File.Trust == nil {
 		return c.singleKey(publicKey)
+	}
+	if c.trustFile != nil {
+		t := c.trustFile.File.Trust()
+		t.TrustedRoot = c.trustedRootDigest()
+		return t, nil
 	}
 	out := release.Trust{Roles: map[release.Role][]release.Party{}, TrustedRoot: c.trustedRootDigest()}
 	for role, holders := range c.File.Trust.roles() {

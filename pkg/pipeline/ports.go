@@ -232,6 +232,9 @@ type Project struct {
 	MaxAge       time.Duration // of a scan and of the database
 	FailOn       string
 	Trust        release.Trust
+	// TrustFile says who signed the file that Trust is from; nil where
+	// promote.yaml holds it.
+	TrustFile *TrustFile
 	// Configuration is the digest of trust, environments and policies.
 	Configuration release.Digest
 	Lease         time.Duration
@@ -254,6 +257,15 @@ func (p Project) Environment(name string) (release.Environment, error) {
 		names = append(names, e.Name)
 	}
 	return release.Environment{}, release.Misuse("", "no environment %q: promote.yaml has %q", name, names)
+}
+
+// TrustFile is a trust file and who signed it.
+type TrustFile struct {
+	Path    string `json:"path"`
+	Version int64  `json:"version"`
+	// Signers are the distinct owners who signed it, of Needed ones.
+	Signers []string `json:"signers"`
+	Needed  int      `json:"needed"`
 }
 
 // Pipeline is the order of things: a release, a promotion, a rollback. Its

@@ -38,6 +38,9 @@ func (p *Pipeline) checkRules(h release.History) (changed bool, err error) {
 	if len(h) == 0 || p.inForce(pin) {
 		return false, nil
 	}
+	if err := p.outdated(pin); err != nil {
+		return true, err
+	}
 	if p.speaksAlone(pin) {
 		return true, nil
 	}
@@ -56,6 +59,25 @@ func (p *Pipeline) warnOfRules(ctx context.Context, h release.History) {
 // that pins no trust is judged by the project's.
 func (p *Pipeline) inForce(pin release.Pin) bool {
 	return pin.Rules == p.rules() && (pin.Trust == nil || pin.Trust.Digest() == p.Project.Trust.Digest())
+}
+
+// outdated refuses a trust file that is not newer than the one that the ledger
+// pins: the signatures of an older one stay good, so somebody could bring it
+// back.
+func (p *Pipeline) outdated(pin release.Pin) error {
+	trust := p.Project.Trust
+	if pin.Trust == nil || trust.Version == 0 || trust.Digest() == pin.Trust.Digest() {
+		return nil
+	}
+	switch pinned := pin.Trust.Version; {
+	case trust.Version < pinned:
+		return release.Denied("bring the newest one, as from the main branch",
+			"the trust file is of version %d, and the ledger pins version %d: an older one never counts again", trust.Version, pinned)
+	case trust.Version == pinned && !trust.SameFile(*pin.Trust):
+		return release.Denied("change it with promote trust add, rotate or revoke, which count its version up",
+			"the trust file says something else than the one that the ledger pins, and both are of version %d", pinned)
+	}
+	return nil
 }
 
 // speaksAlone reports whether the project's only key is the ledger's only one.

@@ -60,6 +60,9 @@ func (p *Pipeline) accept(ctx context.Context, o AcceptOptions) (AcceptResult, e
 		out.InForce, out.Existing = true, true // the first record pins by itself
 		return out, nil
 	}
+	if err := p.outdated(pin); err != nil {
+		return out, err
+	}
 	signer, err := p.Keys.Open(ctx)
 	if err != nil {
 		return out, err

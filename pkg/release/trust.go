@@ -23,6 +23,9 @@ const (
 // Roles are all of them, who comes first in a release's life first.
 var Roles = []Role{Builder, Scanner, Tester, Promoter, Approver, Owner, BreakGlass}
 
+// QuorumRoles are those for which several distinct parties can be asked for.
+var QuorumRoles = []Role{Builder, Scanner, Tester, Owner}
+
 // RoleOf gives the role that must have signed a predicate type. Types without
 // a role count for nothing.
 func RoleOf(predicateType string) (Role, bool) {
@@ -117,8 +120,10 @@ type Revocation struct {
 type Trust struct {
 	// SingleKey is true without a trust section: one key speaks for every
 	// role but approver and breakGlass.
-	SingleKey bool             `json:"singleKey"`
-	Roles     map[Role][]Party `json:"roles"`
+	SingleKey bool `json:"singleKey"`
+	// Version is that of the trust file; 0 for trust that promote.yaml holds.
+	Version int64            `json:"version,omitempty"`
+	Roles   map[Role][]Party `json:"roles"`
 	// OwnerThreshold is how many distinct owners must sign a change; 0 means 1.
 	OwnerThreshold int `json:"ownerThreshold,omitempty"`
 	// Thresholds are how many distinct parties of other roles must have signed

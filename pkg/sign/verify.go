@@ -219,17 +219,10 @@ func (v *Verifier) VerifyEnvelope(text []byte, payloadType string) (payload []by
 	if e.PayloadType != payloadType {
 		return nil, release.Signer{}, refused(payloadType, fmt.Errorf("the envelope holds %s", envelope.Tidy(e.PayloadType)))
 	}
-	message := envelope.PAE(e.PayloadType, e.Payload)
-	for _, key := range v.keys {
-		if key.made(e.Signature, message) {
-			signer, err := v.policy.Signer(Proof{ID: key.ID}, v.now())
-			if err != nil {
-				return nil, release.Signer{}, refused(payloadType, err)
-			}
-			return e.Payload, signer, nil
-		}
+	if signer, err = v.signedBy(e.Signature, envelope.PAE(e.PayloadType, e.Payload), v.now()); err != nil {
+		return nil, release.Signer{}, refused(payloadType, err)
 	}
-	return nil, release.Signer{}, refused(payloadType, envelope.ErrStranger)
+	return e.Payload, signer, nil
 }
 
 func refused(payloadType string, err error) error {
