@@ -43,7 +43,7 @@ var results = map[string]any{
 	"smoke":         release.Smoke{},
 	"status":        pipeline.Status{},
 	"to":            pipeline.Promotion{},
-	"trust-accept":  pipeline.AcceptResult{},
+	"trust-accept":  acceptResult{},
 	"trust-edit":    editResult{},
 	"trust-list":    trustResult{},
 	"verify":        pipeline.Verification{},
