@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -254,6 +255,30 @@ func TestCopy(t *testing.T) {
 			if !strings.Contains(out, words) {
 				t.Errorf("%s: %q is missing in\n%s", c.args, words, out)
 			}
+		}
+	}
+}
+
+// Work that failed before it found anything has no result to show.
+func TestNothingFoundShowsNothing(t *testing.T) {
+	for _, c := range []struct {
+		result any
+		work   error
+		want   string
+	}{
+		{pipeline.SignResult{}, release.Unavailable("", "no registry"), ""},
+		{pipeline.BuildResult{}, release.Denied("", "no"), ""},
+		{nil, release.Unavailable("", "no registry"), ""},
+		{release.Smoke{Result: release.Failed}, release.Denied("", "no"), "text"},
+		{pipeline.BuildResult{}, nil, "text"},
+		{release.Smoke{Result: release.Failed}, release.Faultf(release.KindConfig, "", "no"), ""},
+	} {
+		path := filepath.Join(t.TempDir(), "out")
+		r := &run{outputs: []output{{format: "text", path: path}}}
+		err := r.emitWith(c.work, c.result, func(w io.Writer) error { _, err := io.WriteString(w, "text"); return err })
+		out, _ := os.ReadFile(path)
+		if !errors.Is(err, c.work) || string(out) != c.want {
+			t.Errorf("%T, %v: got %q, %v, want %q", c.result, c.work, out, err, c.want)
 		}
 	}
 }

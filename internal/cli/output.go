@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -95,15 +96,16 @@ func encode(w io.Writer, result any) error {
 
 // emitWith writes the result of work that may have failed in a way that has a
 // result of its own, then gives the work's error. Denials, failed deploys and
-// interruptions have one; a usage error does not.
+// interruptions have one; a usage error does not, and neither does work that
+// ended before it found anything.
 func (r *run) emitWith(work error, result any, text func(io.Writer) error) error {
 	switch release.KindOf(work) {
 	case "", release.KindDenied, release.KindRolledBack, release.KindBroken, release.KindChanged, release.KindFindings, release.KindHeld, release.KindInterrupted:
 	case release.KindUnavailable:
-		if result == nil {
-			return work
-		}
 	default:
+		return work
+	}
+	if work != nil && (result == nil || reflect.ValueOf(result).IsZero()) {
 		return work
 	}
 	if err := r.emit(result, text); err != nil && work == nil {
