@@ -269,9 +269,9 @@ func TestNothingFoundShowsNothing(t *testing.T) {
 		{pipeline.SignResult{}, release.Unavailable("", "no registry"), ""},
 		{pipeline.BuildResult{}, release.Denied("", "no"), ""},
 		{nil, release.Unavailable("", "no registry"), ""},
-		{release.Smoke{Result: release.Failed}, release.Denied("", "no"), "text"},
+		{release.Smoke{Services: []release.SmokeService{{}}}, release.Denied("", "no"), "text"},
 		{pipeline.BuildResult{}, nil, "text"},
-		{release.Smoke{Result: release.Failed}, release.Faultf(release.KindConfig, "", "no"), ""},
+		{release.Smoke{Services: []release.SmokeService{{}}}, release.Faultf(release.KindConfig, "", "no"), ""},
 	} {
 		path := filepath.Join(t.TempDir(), "out")
 		r := &run{outputs: []output{{format: "text", path: path}}}
