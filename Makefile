@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e conformance bench lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance bench lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -30,7 +30,7 @@ demo: ## the whole story on this machine
 	@$(setup); scripts/build; bin/promote demo
 
 test: ## all tests: fast, on real engines, end to end
-	@$(MAKE) --no-print-directory test-fast test-engine test-e2e
+	@$(MAKE) --no-print-directory test-fast test-engine test-hardware test-e2e
 
 test-fast: ## the tests that need no engine and no network
 	go test -timeout 5m ./...
@@ -41,6 +41,11 @@ test-engine: build ## the tests on a real engine, BuildKit and registry
 
 test-e2e: build ## the story, end to end
 	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
+
+# A program for hardware is built with cgo and this tag; SoftHSM stands in for it.
+test-hardware: ## keys in a PKCS #11 token, SoftHSM's
+	@scripts/packages softhsm2-util pkcs11-tool gcc
+	CGO_ENABLED=1 go test -tags=engine,pkcs11key -count=1 -run '^TestHardware' ./pkg/sign
 
 # SIGSTORE_CONFORMANCE names a checkout of github.com/sigstore/sigstore-conformance.
 conformance: ## the public sigstore client conformance vectors, offline

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/sigstore/cosign/v2/pkg/cosign/pkcs11key"
@@ -14,6 +15,8 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/sign/internal/envelope"
 )
+
+const pinVariable = "COSIGN_PKCS11_PIN"
 
 // loadHardware opens a key in a PKCS #11 token: pkcs11:token=T;object=KEY with
 // the module in COSIGN_PKCS11_MODULE_PATH or ?module-path=/…, the PIN in
@@ -33,14 +36,20 @@ func loadHardware(ctx context.Context, ref string) (*Key, error) {
 	if !hardwareBuilt {
 		return nil, fail("build promote with CGO_ENABLED=1 and -tags pkcs11key, or use a key service", "this program is built without support for hardware")
 	}
-	key, err := within(ctx, func(context.Context) (*pkcs11key.Key, error) { return pkcs11key.GetKeyWithURIConfig(where, true) })
+	// Given here, because the library would ask for it at a terminal.
+	if where.Pin = os.Getenv(pinVariable); where.Pin == "" {
+		return nil, fail("put the token's PIN into "+pinVariable, "%s is not set", pinVariable)
+	}
+	key, err := within(ctx, func(context.Context) (*pkcs11key.Key, error) { return pkcs11key.GetKeyWithURIConfig(where, false) })
 	if err != nil {
 		return nil, noAnswer("opening key "+source, err)
 	}
-	public, err := key.PublicKey()
-	if err != nil {
+	var public crypto.PublicKey
+	// A key pair that is not there is no error to the library, and no key.
+	err = guarded(func() (err error) { public, err = key.PublicKey(); return err })
+	if err != nil || public == nil {
 		key.Close()
-		return nil, noAnswer("opening key "+source, err)
+		return nil, fail("list what it holds with pkcs11-tool --login --list-objects", "the token holds no key pair of that name")
 	}
 	check, err := signature.LoadDefaultVerifier(public)
 	if err == nil {
