@@ -73,6 +73,7 @@ func TestKeyless(t *testing.T) {
 		for _, p := range []thirdParty{trillmem, fulcioServer, timestampServer, rekor1Server, rekor2Server, ctServer} {
 			p.built(t) // where there is a network
 		}
+		t.Setenv(stockPaths, strings.Join(stockCosigns(t), "\n"))
 	}
 	if !isolated(t) {
 		return
@@ -98,6 +99,7 @@ func TestKeyless(t *testing.T) {
 		}
 	})
 	t.Run("GitHub Actions", func(t *testing.T) { signed["actions"] = signsAsWorkflow(t, in) })
+	stockVerifies := stockKeyless(t, in)
 	t.Run("answers that get lost", func(t *testing.T) { survivesLostAnswers(t, in) })
 	t.Run("tokens that are refused", func(t *testing.T) { tellsNoToken(t, in) })
 	in.stop()
@@ -110,6 +112,7 @@ func TestKeyless(t *testing.T) {
 		if len(signed) != 4 {
 			t.Errorf("%d signatures", len(signed))
 		}
+		stockVerifies(t)
 	})
 }
 

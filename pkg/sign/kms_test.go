@@ -43,7 +43,9 @@ func TestMain(m *testing.M) {
 	if strings.HasPrefix(filepath.Base(os.Args[0]), "sigstore-kms-") {
 		os.Exit(plugin())
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	_ = os.RemoveAll(stock2.dir)
+	os.Exit(status)
 }
 
 // plugin is a key service as a program: the key is in a file.

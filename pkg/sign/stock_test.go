@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -30,12 +31,26 @@ var update = flag.Bool("update", false, "rewrite testdata/stock with bundles tha
 
 const stockModule = "github.com/sigstore/cosign/v2"
 
+// stock2 is cosign v2, built once.
+var stock2 struct {
+	sync.Once
+	dir, binary string
+	err         error
+}
+
 // stockCosigns gives the cosign binaries to check against: v2 of the version in
 // go.mod and v3, built from their modules, and those that PROMOTE_TEST_COSIGN
 // lists.
 func stockCosigns(t *testing.T) []string {
 	t.Helper()
-	binary, err := buildCosign(t)
+	stock2.Do(func() {
+		var err error
+		if stock2.dir, err = os.MkdirTemp("", "cosign2-"); err == nil {
+			stock2.binary, err = buildCosign(t, stock2.dir)
+		}
+		stock2.err = err
+	})
+	binary, err := stock2.binary, stock2.err
 	if err != nil {
 		missing(t, "cannot build stock cosign from its module: %v", err)
 	}
@@ -44,8 +59,7 @@ func stockCosigns(t *testing.T) []string {
 
 // buildCosign builds in a module of its own with our versions, because the
 // command needs modules that the project doesn't, and the cache is warm.
-func buildCosign(t *testing.T) (string, error) {
-	dir := t.TempDir()
+func buildCosign(t *testing.T, dir string) (string, error) {
 	gomod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return "", err
@@ -207,15 +221,7 @@ func asDocumented(t *testing.T, cosigns []string) {
 			missing(t, "%s is not installed", tool)
 		}
 	}
-	text, err := os.ReadFile("../../docs/verify-with-stock-tools.md")
-	check(t, err)
-	script := "set -eu\n"
-	for _, block := range regexp.MustCompile("(?s)\n```sh\n(.*?)```").FindAllSubmatch(text, -1) {
-		script += string(block[1])
-	}
-	if n := strings.Count(script, "cosign verify"); n < 4 {
-		t.Fatalf("%d commands of cosign in the documentation", n)
-	}
+	script := documented(t, "", 4)
 	for _, cosign := range cosigns {
 		t.Run(filepath.Base(cosign), func(t *testing.T) {
 			s := newStand(t, ggcr.WithReferrersSupport(true))
