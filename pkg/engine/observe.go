@@ -164,6 +164,7 @@ func convert(r container.InspectResponse) release.Container {
 	if r.Config != nil {
 		c.Reference, c.User, c.Labels = r.Config.Image, r.Config.User, r.Config.Labels
 		c.Service, c.ConfigHash = c.Labels[release.LabelService], c.Labels[release.LabelConfigHash]
+		c.HealthTest = healthTest(r.Config.Healthcheck)
 	}
 	if r.HostConfig != nil {
 		convertLimits(&c, *r.HostConfig)
@@ -183,10 +184,36 @@ func convert(r container.InspectResponse) release.Container {
 
 func convertLimits(c *release.Container, h container.HostConfig) {
 	c.ReadOnly, c.Privileged, c.Memory = h.ReadonlyRootfs, h.Privileged, h.Memory
+	c.NoNewPrivileges = noNewPrivileges(h.SecurityOpt)
 	c.CPUs, c.Restart = float64(h.NanoCPUs)/1e9, string(h.RestartPolicy.Name)
 	if h.PidsLimit != nil && *h.PidsLimit > 0 {
 		c.PIDs = *h.PidsLimit
 	}
+}
+
+// noNewPrivileges reads the last option of that name, as the engine does.
+func noNewPrivileges(options []string) (set bool) {
+	for _, o := range options {
+		name, value, given := strings.Cut(strings.ReplaceAll(o, "=", ":"), ":")
+		if name == "no-new-privileges" {
+			set = !given || value == "true"
+		}
+	}
+	return set
+}
+
+// healthTest gives a health check's command as exec takes it; nil is none.
+func healthTest(h *container.HealthConfig) []string {
+	if h == nil || len(h.Test) < 2 {
+		return nil
+	}
+	switch h.Test[0] {
+	case "CMD":
+		return slices.Clone(h.Test[1:])
+	case "CMD-SHELL":
+		return []string{"/bin/sh", "-c", h.Test[1]}
+	}
+	return nil
 }
 
 func convertState(c *release.Container, s container.State) {

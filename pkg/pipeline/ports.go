@@ -45,6 +45,13 @@ type SmokeRequest struct {
 	Images  map[string]release.Subject `json:"images"`
 	// Variables names the placeholders of the model.
 	Variables []string `json:"variables"`
+	// Environments are the models that the release would later run with, which
+	// the smoke model is compared with.
+	Environments map[string][]byte `json:"environments,omitempty"`
+	// Local gives images of the engine's own by service, instead of Images:
+	// for a working tree, whose result is no evidence.
+	Local map[string]string `json:"local,omitempty"`
+	Dir   string            `json:"dir,omitempty"` // the project's root, for scripts
 }
 
 // Smoker runs a release under production's conditions. It runs without keys.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -33,7 +34,7 @@ func SmokePredicate(s Smoke, configuration map[string]Digest) (json.RawMessage, 
 	p := testResult{
 		Result: testResults[s.Result], Configuration: []resource{},
 		Passed: []string{}, Warned: []string{}, Failed: []string{},
-		Services: s.Services, Checks: s.Checks,
+		Services: withoutLogs(s.Services), Checks: s.Checks,
 		StartedOn: s.Started.UTC(), FinishedOn: s.Finished.UTC(),
 	}
 	for _, name := range sortedKeys(asAny(configuration)) {
@@ -54,6 +55,16 @@ func SmokePredicate(s Smoke, configuration map[string]Digest) (json.RawMessage, 
 		return nil, fmt.Errorf("encoding the smoke predicate: %w", err)
 	}
 	return raw, nil
+}
+
+// withoutLogs leaves out what services wrote: it may be secret, and predicates
+// are for everybody.
+func withoutLogs(services []SmokeService) []SmokeService {
+	out := slices.Clone(services)
+	for i := range out {
+		out[i].Log = nil
+	}
+	return out
 }
 
 func asAny(m map[string]Digest) map[string]any {

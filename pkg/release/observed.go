@@ -24,6 +24,9 @@ const (
 	LabelIdentity = "dev.promote.identity"
 	LabelDemo     = "dev.promote.demo"  // of everything that one demo made
 	LabelSmoke    = "dev.promote.smoke" // of everything that one smoke run made
+	// LabelOwner says which process made it and until when it is at work, so
+	// that another one can tell what was left behind from what is in use.
+	LabelOwner = "dev.promote.owner"
 )
 
 // ErrNotFound is in the chain of an engine's answer that an object does not
@@ -69,29 +72,33 @@ type Container struct {
 	Service string `json:"service"`
 	// Image is the engine's id of the image: the config digest on the classic
 	// image store, the manifest digest on the containerd store.
-	Image      string            `json:"image"`
-	Reference  string            `json:"reference"` // as given at creation: repository@sha256:…
-	State      string            `json:"state"`     // created, running, paused, restarting, exited, dead
-	ExitCode   int               `json:"exitCode"`
-	Error      string            `json:"error,omitempty"`
-	Health     string            `json:"health"` // healthy, unhealthy, starting, none
-	HealthLog  string            `json:"healthLog,omitempty"`
-	OOMKilled  bool              `json:"oomKilled"`
-	Restarts   int               `json:"restarts"`
-	PID        int               `json:"pid"`
-	Started    time.Time         `json:"started"`
-	ConfigHash string            `json:"configHash"`
-	User       string            `json:"user"`
-	ReadOnly   bool              `json:"readOnly"`
-	Privileged bool              `json:"privileged"`
-	Memory     int64             `json:"memory"`  // limit in bytes; 0 is none
-	CPUs       float64           `json:"cpus"`    // limit; 0 is none
-	PIDs       int64             `json:"pids"`    // limit; 0 is none
-	Restart    string            `json:"restart"` // policy: no, always, on-failure, unless-stopped
-	Mounts     []ObservedMount   `json:"mounts"`
-	Networks   map[string]string `json:"networks"` // network name → IP address
-	Ports      []Port            `json:"ports"`    // as bound now
-	Labels     map[string]string `json:"labels"`
+	Image      string    `json:"image"`
+	Reference  string    `json:"reference"` // as given at creation: repository@sha256:…
+	State      string    `json:"state"`     // created, running, paused, restarting, exited, dead
+	ExitCode   int       `json:"exitCode"`
+	Error      string    `json:"error,omitempty"`
+	Health     string    `json:"health"` // healthy, unhealthy, starting, none
+	HealthLog  string    `json:"healthLog,omitempty"`
+	OOMKilled  bool      `json:"oomKilled"`
+	Restarts   int       `json:"restarts"`
+	PID        int       `json:"pid"`
+	Started    time.Time `json:"started"`
+	ConfigHash string    `json:"configHash"`
+	// HealthTest is the health check's command as exec takes it; nil is none.
+	HealthTest []string `json:"healthTest,omitempty"`
+	User       string   `json:"user"`
+	ReadOnly   bool     `json:"readOnly"`
+	// NoNewPrivileges is what the container was created with.
+	NoNewPrivileges bool              `json:"noNewPrivileges"`
+	Privileged      bool              `json:"privileged"`
+	Memory          int64             `json:"memory"`  // limit in bytes; 0 is none
+	CPUs            float64           `json:"cpus"`    // limit; 0 is none
+	PIDs            int64             `json:"pids"`    // limit; 0 is none
+	Restart         string            `json:"restart"` // policy: no, always, on-failure, unless-stopped
+	Mounts          []ObservedMount   `json:"mounts"`
+	Networks        map[string]string `json:"networks"` // network name → IP address
+	Ports           []Port            `json:"ports"`    // as bound now
+	Labels          map[string]string `json:"labels"`
 }
 
 // ObservedMount is a mount of a container. Identity tells a volume from
@@ -131,11 +138,48 @@ type Usage struct {
 	Time time.Time `json:"time"`
 	// Memory is the working set: usage without reclaimable inactive file pages.
 	Memory int64 `json:"memory"`
-	Limit  int64 `json:"limit"` // 0 is none
+	// Anonymous is what only the program can give back: anonymous, shared and
+	// swapped pages.
+	Anonymous int64 `json:"anonymous"`
+	Cache     int64 `json:"cache"` // file pages, which the kernel gives back on demand
+	Limit     int64 `json:"limit"` // 0 is none
 	// OOMKills counts processes that the kernel killed in the container's
 	// cgroup, children too, where the engine or the kernel tells; -1 is unknown.
-	OOMKills int64 `json:"oomKills"`
-	PIDs     int64 `json:"pids"`
+	OOMKills  int64 `json:"oomKills"`
+	PIDs      int64 `json:"pids"`
+	FDs       int64 `json:"fds"`       // open files of all processes; -1 is unknown
+	Tasks     int64 `json:"tasks"`     // threads, as a limit of processes counts them
+	TaskLimit int64 `json:"taskLimit"` // 0 is none
+	// Periods counts the CPU's scheduling periods since the start in which the
+	// container ran, Throttled those in which its CPU limit cut it short.
+	Periods   int64 `json:"periods"`
+	Throttled int64 `json:"throttled"`
+	// Kernel says that this was read from the kernel, at the time it was asked
+	// for, not from the engine's once-a-second statistics.
+	Kernel bool `json:"kernel"`
+}
+
+// Process is one process of a container.
+type Process struct {
+	PID             int    `json:"pid"`     // as the engine's machine numbers it
+	UID             int64  `json:"uid"`     // the effective one; -1 is unknown
+	Name            string `json:"name"`    // of the program, at most 15 bytes
+	Command         string `json:"command"` // with its arguments, clipped
+	NoNewPrivileges bool   `json:"noNewPrivileges"`
+}
+
+// Confinement is how a running container is confined, and what it wrote to
+// its own file system.
+type Confinement struct {
+	Processes []Process `json:"processes"`
+	// RootReadOnly says that the root file system is mounted read-only.
+	RootReadOnly bool `json:"rootReadOnly"`
+	// Known says that the kernel said so; else it is as the container's
+	// configuration declares it.
+	Known bool `json:"known"`
+	// Written are paths that were added, changed or deleted in the root file
+	// system since the creation, without volumes; at most 100.
+	Written []string `json:"written"`
 }
 
 // PlatformImage is one platform's image behind a subject, from bytes that were

@@ -37,12 +37,35 @@ type Hand interface {
 	Restart(ctx context.Context, id string, grace time.Duration) error
 }
 
+// Prober looks into containers and volumes.
+type Prober interface {
+	// Confinement tells how a running container is confined and what it wrote.
+	Confinement(ctx context.Context, id string) (release.Confinement, error)
+	// Entries counts the entries of a volume's top directory, at most 100.
+	// errors.ErrUnsupported is in the chain where the engine's machine is one
+	// that the probe does not run on.
+	Entries(ctx context.Context, volume string) (n int, err error)
+	// Start starts a container that was stopped.
+	Start(ctx context.Context, id string) error
+}
+
+// Sweeper finds and removes what earlier runs left behind.
+type Sweeper interface {
+	// Owned gives the projects of all objects that carry a label, with the
+	// value of their release.LabelOwner; empty where they have none.
+	Owned(ctx context.Context, label string) (map[string]string, error)
+	Info(ctx context.Context) (release.EngineInfo, error)
+	// Down removes a project's containers, networks and volumes.
+	Down(ctx context.Context, project string) error
+}
+
 // Engine is what a run needs of the engine it runs on. Its ports and container
 // addresses must be reachable from here.
 type Engine interface {
 	Watcher
 	Sampler
 	Hand
+	Prober
 }
 
 // Runner runs workloads; it is the way that deployments use, too.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/event"
@@ -45,7 +44,7 @@ func Run(ctx context.Context, o Options) (release.Smoke, error) {
 	r := &run{Options: o, workload: isolate(o.Workload, id, o.reaches()), client: newClient(4)}
 	defer r.client.CloseIdleConnections()
 	r.monitor = newMonitor(o.Engine, r.workload, o.Interval)
-	r.result = release.Smoke{Release: o.Release, Started: time.Now().UTC()}
+	r.result = release.Smoke{Release: o.Release, Project: r.workload.Project, Started: time.Now().UTC()}
 	err := r.all(ctx)
 	if down := r.teardown(ctx); down != nil {
 		event.Warnf(ctx, "taking down %s failed, promote clean removes what is left: %v", r.workload.Project, down)
@@ -204,85 +203,4 @@ func (r *run) finish() (release.Smoke, error) {
 	}
 	r.result.Predicate = predicate
 	return r.result, nil
-}
-
-// judge makes the claims about each service from what was seen.
-func (r *run) judge(up bool) {
-	for _, s := range r.workload.Services {
-		l := r.monitor.get(s.Name)
-		service := release.SmokeService{Name: s.Name, OOMKilled: l.oom, Restarts: l.restarts}
-		service.Healthy = up && l.unhealthy == "" && len(l.exits) == 0 && !l.oom && l.restarts == 0 && runs(l, s.OneShot)
-		switch {
-		case up:
-			r.judgeLife(l, s, service.Healthy)
-			if !s.OneShot {
-				r.judgeConfinement(l)
-				service.Memory = r.judgeMemory(l)
-			}
-		case l.ailing(): // the others may only have waited for it
-			r.judgeLife(l, s, false)
-			service.Memory = r.judgeMemory(l)
-		}
-		r.result.Services = append(r.result.Services, service)
-	}
-}
-
-// ailing reports whether anything went wrong with a service.
-func (l life) ailing() bool {
-	return l.oom || l.restarts > 0 || l.unhealthy != "" || len(l.exits) > 0 || ailment(l.last, l.oneShot) != ""
-}
-
-func runs(l life, oneShot bool) bool {
-	if oneShot {
-		return l.last.State == "exited" && l.last.ExitCode == 0
-	}
-	return l.last.State == "running" && (l.last.Health == "healthy" || l.last.Health == "none" || l.last.Health == "")
-}
-
-// judgeLife: healthy at the end, and never otherwise since the start.
-func (r *run) judgeLife(l life, s release.ServiceSpec, healthy bool) {
-	name := "healthy/" + l.name
-	if healthy {
-		switch {
-		case s.OneShot:
-			r.add(name, release.Passed, "completed with exit code 0")
-		case l.last.Health == "healthy":
-			r.add(name, release.Passed, "healthy, no restart")
-		default:
-			r.add(name, release.Warned, "runs, no restart; without a health check that is all that can be said")
-		}
-		return
-	}
-	var why []string
-	if l.oom {
-		why = append(why, fmt.Sprintf("killed for want of memory (limit %s)", size(l.limit)))
-	}
-	if l.restarts > 0 {
-		why = append(why, fmt.Sprintf("restarted %d times", l.restarts))
-	}
-	if l.unhealthy != "" {
-		why = append(why, l.unhealthy)
-	}
-	if n := len(l.exits); n > 0 {
-		why = append(why, fmt.Sprintf("ended %d times by itself, %s", n, l.exits[n-1]))
-	}
-	if len(why) == 0 {
-		why = append(why, fmt.Sprintf("it is %s, %s", l.last.State, l.last.Health))
-	}
-	r.add(name, release.Failed, "%s", strings.Join(why, "; "))
-}
-
-// judgeConfinement: what the container's configuration promises.
-func (r *run) judgeConfinement(l life) {
-	user, _, _ := strings.Cut(l.last.User, ":")
-	if user == "" || user == "root" || strings.Trim(user, "0") == "" {
-		r.add("unprivileged/"+l.name, release.Warned, "runs as root")
-	} else {
-		r.add("unprivileged/"+l.name, release.Passed, "runs as user %s", l.last.User)
-	}
-	if l.last.ReadOnly {
-		r.add("readonly/"+l.name, release.Passed, "its root file system is read-only")
-	} else {
-		r.add("readonly/"+l.name, release.Warned, "its root file system can be written")
-	}
 }

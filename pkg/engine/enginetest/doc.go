@@ -37,6 +37,10 @@ type Engine interface {
 	Remove(ctx context.Context, id string) error
 	Discard(ctx context.Context, id string) error
 
+	Confinement(ctx context.Context, id string) (release.Confinement, error)
+	Entries(ctx context.Context, volume string) (int, error)
+	Owned(ctx context.Context, label string) (map[string]string, error)
+
 	Usage(ctx context.Context, id string) (release.Usage, error)
 	Exec(ctx context.Context, id string, cmd []string) (exit int, output []byte, err error)
 	Logs(ctx context.Context, id string, lines int) ([]byte, error)

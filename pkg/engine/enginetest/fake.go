@@ -39,6 +39,11 @@ type Fake struct {
 	OnExec func(c release.Container, cmd []string) (exit int, output []byte, err error)
 	// OnUsage answers Usage; nil says 1 MiB.
 	OnUsage func(c release.Container) release.Usage
+	// OnConfinement answers Confinement; nil says one process with the declared
+	// user that wrote nothing.
+	OnConfinement func(c release.Container) release.Confinement
+	// OnEntries answers Entries; nil says one.
+	OnEntries func(v release.ObservedVolume) (int, error)
 	// Containerd makes images known by their manifest's digest.
 	Containerd bool
 
@@ -96,7 +101,7 @@ func NewFake(name string) *Fake {
 // Effect reports whether a call changes something on the engine.
 func Effect(op string) bool {
 	switch op {
-	case "info", "observe", "inspect", "events", "imageID", "usage", "logs", "readLock", "readCheckpoint", "listLabelled":
+	case "info", "observe", "inspect", "events", "imageID", "usage", "logs", "confinement", "entries", "owned", "localImage", "readLock", "readCheckpoint", "listLabelled":
 		return false
 	}
 	return true

@@ -88,7 +88,7 @@ func (f *Fake) create(project string, s release.ServiceSpec, name string, labels
 	c := &fakeContainer{spec: s, Container: release.Container{
 		ID: fmt.Sprintf("%064x", f.next()), Name: name, Service: s.Name, Image: image, Reference: s.Image.String(),
 		State: "created", Health: "none", ConfigHash: s.ConfigHash, User: s.User, ReadOnly: s.ReadOnly, Memory: s.MemoryLimit,
-		Privileged: s.Privileged, CPUs: s.CPUs, PIDs: s.PIDs, Restart: s.Restart.Name,
+		HealthTest: healthTest(s.Health), NoNewPrivileges: slices.Contains(s.SecurityOpt, "no-new-privileges:true"), Privileged: s.Privileged, CPUs: s.CPUs, PIDs: s.PIDs, Restart: s.Restart.Name,
 		Networks: map[string]string{}, Labels: owned(project, s.Labels, labels),
 	}}
 	c.Labels[release.LabelService], c.Labels[release.LabelConfigHash] = s.Name, s.ConfigHash
@@ -103,6 +103,13 @@ func (f *Fake) create(project string, s release.ServiceSpec, name string, labels
 	f.mount(c)
 	f.containers[c.ID] = c
 	return c.ID, nil
+}
+
+func healthTest(h *release.Health) []string {
+	if h == nil || len(h.Test) < 2 || h.Test[0] != "CMD" {
+		return nil
+	}
+	return h.Test[1:]
 }
 
 func dependsOn(list []release.Dependency) string {
@@ -429,7 +436,7 @@ func (f *Fake) Usage(ctx context.Context, id string) (u release.Usage, err error
 	if f.OnUsage != nil {
 		return f.OnUsage(c), nil
 	}
-	return release.Usage{Time: time.Now(), Memory: 1 << 20, Limit: c.Memory, PIDs: 1}, nil
+	return release.Usage{Time: time.Now(), Memory: 1 << 20, Anonymous: 1 << 20, Limit: c.Memory, PIDs: 1, FDs: -1, Tasks: 1}, nil
 }
 
 // Exec answers by OnExec.

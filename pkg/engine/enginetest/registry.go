@@ -3,6 +3,7 @@ package enginetest
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"net/http"
@@ -19,36 +20,53 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// Registry serves images whose only program is the probe, by digest, on
-// loopback, where engines take plain HTTP.
+// Registry serves images that hold one program, by digest, on loopback, where
+// engines take plain HTTP.
 type Registry struct {
-	host  string
-	probe []byte
+	host    string
+	program Program
+	binary  []byte
 
 	mu    sync.Mutex
 	blobs map[string][]byte // path suffix → content
 }
 
+// Program is what a registry's images hold. The directories /data and /state
+// are always there for anybody to write.
+type Program struct {
+	Dir   string   // of a main package that needs the standard library only
+	Path  string   // where it lies in the image: "/probe"
+	Links []string // paths that are links to it: "/usr/bin/pip"
+	Dirs  []string // more directories that anybody may write
+}
+
 // NewRegistry builds the probe and serves until the test ends.
 func NewRegistry(t testing.TB) *Registry {
 	t.Helper()
-	r := &Registry{probe: buildProbe(t), blobs: map[string][]byte{}}
+	_, here, _, _ := runtime.Caller(0)
+	return NewRegistryOf(t, Program{Dir: filepath.Join(filepath.Dir(here), "testdata", "probe"), Path: "/probe"})
+}
+
+// NewRegistryOf builds a program and serves images that hold it until the test
+// ends.
+func NewRegistryOf(t testing.TB, p Program) *Registry {
+	t.Helper()
+	r := &Registry{program: p, binary: build(t, p.Dir), blobs: map[string][]byte{}}
 	server := httptest.NewServer(r)
 	t.Cleanup(server.Close)
 	r.host = strings.TrimPrefix(server.URL, "http://")
 	return r
 }
 
-// buildProbe compiles testdata/probe to a static program.
-func buildProbe(t testing.TB) []byte {
+// build compiles the main package in a directory to a static program.
+func build(t testing.TB, dir string) []byte {
 	t.Helper()
-	_, here, _, _ := runtime.Caller(0)
-	out := filepath.Join(t.TempDir(), "probe")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", out, "./testdata/probe")
-	cmd.Dir = filepath.Dir(here)
+	out := filepath.Join(t.TempDir(), "program")
+	cmd := exec.Command("go", "build", "-trimpath", "-o", out, ".")
+	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
 	if said, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("building the probe: %v\n%s", err, said)
+		t.Fatalf("building %s: %v\n%s", dir, err, said)
 	}
 	raw, err := os.ReadFile(out)
 	if err != nil {
@@ -62,14 +80,16 @@ type Image struct {
 	Version     string   // any word; another word is another digest
 	Healthcheck bool     // the image has a health check that passes
 	Volumes     []string // paths that the image declares as volumes
-	Command     []string // nil is "/probe run"
+	Command     []string // nil is the program with the argument "run"
+	Test        []string // the health check's command; nil is the program with "ok"
+	User        string   // empty is 65532
 }
 
 // Push makes an image available and gives its subject and platform image.
 func (r *Registry) Push(t testing.TB, repository string, i Image) (release.Subject, release.PlatformImage) {
 	t.Helper()
 	layer, diffID := r.layer(t)
-	config := r.put("blobs", mustJSON(t, imageConfig(i, diffID)))
+	config := r.put("blobs", mustJSON(t, r.imageConfig(i, diffID)))
 	compressed := r.put("blobs", layer)
 	raw := mustJSON(t, map[string]any{
 		"schemaVersion": 2,
@@ -83,21 +103,24 @@ func (r *Registry) Push(t testing.TB, repository string, i Image) (release.Subje
 		t.Fatal(err)
 	}
 	return s, release.PlatformImage{
-		Platform: "linux/" + runtime.GOARCH, Manifest: manifest, Config: config, User: "65532",
+		Platform: "linux/" + runtime.GOARCH, Manifest: manifest, Config: config, User: cmp.Or(i.User, "65532"),
 		Healthcheck: i.Healthcheck, Volumes: i.Volumes, Size: int64(len(layer)), Layers: []release.Digest{compressed},
 	}
 }
 
-func imageConfig(i Image, diffID release.Digest) map[string]any {
-	command := i.Command
+func (r *Registry) imageConfig(i Image, diffID release.Digest) map[string]any {
+	command, test := i.Command, i.Test
 	if command == nil {
-		command = []string{"/probe", "run"}
+		command = []string{r.program.Path, "run"}
+	}
+	if test == nil {
+		test = []string{r.program.Path, "ok"}
 	}
 	config := map[string]any{
-		"Cmd": command, "User": "65532", "Env": []string{"PATH=/"}, "Labels": map[string]string{"version": i.Version},
+		"Cmd": command, "User": cmp.Or(i.User, "65532"), "Env": []string{"PATH=/"}, "Labels": map[string]string{"version": i.Version},
 	}
 	if i.Healthcheck {
-		config["Healthcheck"] = map[string]any{"Test": []string{"CMD", "/probe", "ok"}, "Interval": 200_000_000, "Timeout": 5_000_000_000}
+		config["Healthcheck"] = map[string]any{"Test": append([]string{"CMD"}, test...), "Interval": 200_000_000, "Timeout": 5_000_000_000}
 	}
 	volumes := map[string]any{}
 	for _, v := range i.Volumes {
@@ -116,7 +139,7 @@ func descriptor(mediaType string, d release.Digest, size int) map[string]any {
 	return map[string]any{"mediaType": mediaType, "digest": d.String(), "size": size}
 }
 
-// layer holds the probe and a directory that anybody may write.
+// layer holds the program, and directories that anybody may write.
 func (r *Registry) layer(t testing.TB) (compressed []byte, diffID release.Digest) {
 	t.Helper()
 	var plain, zipped bytes.Buffer
@@ -129,9 +152,14 @@ func (r *Registry) layer(t testing.TB) (compressed []byte, diffID release.Digest
 			t.Fatal(err)
 		}
 	}
-	write(&tar.Header{Name: "probe", Mode: 0o755, Size: int64(len(r.probe)), Typeflag: tar.TypeReg}, r.probe)
-	write(&tar.Header{Name: "data/", Mode: 0o777, Typeflag: tar.TypeDir, Uid: 65532, Gid: 65532}, nil)
-	write(&tar.Header{Name: "state/", Mode: 0o777, Typeflag: tar.TypeDir, Uid: 65532, Gid: 65532}, nil)
+	path := strings.TrimPrefix(r.program.Path, "/")
+	write(&tar.Header{Name: path, Mode: 0o755, Size: int64(len(r.binary)), Typeflag: tar.TypeReg}, r.binary)
+	for _, link := range r.program.Links {
+		write(&tar.Header{Name: strings.TrimPrefix(link, "/"), Linkname: path, Typeflag: tar.TypeLink}, nil)
+	}
+	for _, dir := range append([]string{"data", "state"}, r.program.Dirs...) {
+		write(&tar.Header{Name: strings.Trim(dir, "/") + "/", Mode: 0o777, Typeflag: tar.TypeDir, Uid: 65532, Gid: 65532}, nil)
+	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
