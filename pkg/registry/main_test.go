@@ -12,15 +12,17 @@ var child func()
 const childOf = "REGISTRY_TEST_CHILD"
 
 // TestMain runs more tests at once than there are processors: most of them wait
-// for a registry that is slow or silent on purpose.
+// for a registry that is slow or silent on purpose. A fuzzer does not wait.
 func TestMain(m *testing.M) {
 	if child != nil && os.Getenv(childOf) != "" {
 		child()
 		return
 	}
 	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
-		panic(err)
+	if flag.Lookup("test.fuzz").Value.String() == "" {
+		if err := flag.Set("test.parallel", "12"); err != nil {
+			panic(err)
+		}
 	}
 	os.Exit(m.Run())
 }
