@@ -180,7 +180,7 @@ func (r *run) command(d command) *cli.Command {
 				return err
 			}
 			if r.offline && !d.offline {
-				return release.Misuse("leave --offline out", "promote %s needs the network", d.name)
+				return release.Misuse("leave --offline out", "%s needs the network", c.Command.HelpName)
 			}
 			return d.action(event.With(c.Context, r.progress.Sink()), c)
 		},
