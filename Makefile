@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance bench lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance smoke-variants bench lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -50,6 +50,14 @@ test-hardware: ## keys in a PKCS #11 token, SoftHSM's
 # SIGSTORE_CONFORMANCE names a checkout of github.com/sigstore/sigstore-conformance.
 conformance: ## the public sigstore client conformance vectors, offline
 	go test -tags=conformance -count=1 -run TestConformance ./internal/wire
+
+ROUNDS ?= 20
+LANES ?= 4
+
+# With VARIANTS, a regular expression, only those; the table keeps the others' rows.
+smoke-variants: ## services that misbehave, each many times: the table in docs/smoke.md
+	@$(setup); nice go test -tags=engine -count=1 -timeout 3h -run TestReliability ./pkg/smoke \
+	-args -rounds '$(ROUNDS)' -lanes '$(LANES)' -variants '$(VARIANTS)' -table '$(CURDIR)/docs/smoke.md'
 
 # With ARGS only copies, side by side: make bench ARGS='-only B2,B3 -delays 20 -runs 3'
 bench: build ## the benchmarks: against other tools, and Go's own

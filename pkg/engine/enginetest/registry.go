@@ -155,7 +155,7 @@ func (r *Registry) layer(t testing.TB) (compressed []byte, diffID release.Digest
 	path := strings.TrimPrefix(r.program.Path, "/")
 	write(&tar.Header{Name: path, Mode: 0o755, Size: int64(len(r.binary)), Typeflag: tar.TypeReg}, r.binary)
 	for _, link := range r.program.Links {
-		write(&tar.Header{Name: strings.TrimPrefix(link, "/"), Linkname: path, Typeflag: tar.TypeLink}, nil)
+		write(&tar.Header{Name: strings.TrimPrefix(link, "/"), Linkname: path, Mode: 0o755, Typeflag: tar.TypeLink}, nil)
 	}
 	for _, dir := range append([]string{"data", "state"}, r.program.Dirs...) {
 		write(&tar.Header{Name: strings.Trim(dir, "/") + "/", Mode: 0o777, Typeflag: tar.TypeDir, Uid: 65532, Gid: 65532}, nil)

@@ -1,0 +1,94 @@
+package smoketest
+
+import (
+	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
+	"github.com/promote-dev/promote/pkg/smoke"
+)
+
+// Variant is one way to misbehave, or to look as if, and what the gate must
+// say of it. It may shorten what an ordinary configuration may set; thresholds
+// it leaves as they are.
+type Variant struct {
+	Name string
+	Mode string // of the program
+	// Change adapts what is run; nil leaves Workload and a short memory test.
+	Change func(*smoke.Options)
+	Result release.Result // of Check
+	Check  string
+	Words  []string // that the check's detail must hold
+	// Also are further checks that may fail, because they see the same thing.
+	Also []string
+}
+
+// Options gives what to run for a variant.
+func (v Variant) Options(image release.Subject) smoke.Options {
+	o := smoke.Options{Workload: Workload(image, v.Mode), Memory: Memory(14 * time.Second), Timeout: time.Minute}
+	if v.Change != nil {
+		v.Change(&o)
+	}
+	return o
+}
+
+func first(o *smoke.Options) *release.ServiceSpec { return &o.Workload.Services[0] }
+
+func lasting(d time.Duration) func(*smoke.Options) {
+	return func(o *smoke.Options) { o.Memory.Duration = d }
+}
+
+// unmeasured leaves the memory test out: it is not what the variant is about.
+func unmeasured(o *smoke.Options) { o.Memory = smoke.MemoryTest{} }
+
+const (
+	memoryCheck = "memory/" + Service
+	growthCheck = "growth/" + Service
+	healthCheck = "healthy/" + Service
+)
+
+// Variants is the table.
+func Variants() []Variant {
+	return []Variant{
+		{Name: "healthy", Result: release.Passed, Check: growthCheck},
+		{Name: "leak of 1 MB/s under 128 MB", Mode: "leak 65536 64ms", Change: lasting(16 * time.Second),
+			Result: release.Failed, Check: growthCheck, Words: []string{"it would reach its limit of 128.0 MiB in"}},
+		{Name: "slow leak of 64 KB/s under 128 MB", Mode: "leak 65536 1s", Change: lasting(40 * time.Second),
+			Result: release.Failed, Check: growthCheck, Words: []string{"it would reach its limit of 128.0 MiB in"}},
+		{Name: "one spike of 200 MB", Mode: "spike 209715200 6s 500ms", Change: func(o *smoke.Options) {
+			first(o).MemoryLimit, first(o).MemorySwap = 220<<20, 220<<20
+		}, Result: release.Failed, Check: memoryCheck, Words: []string{"peak 2", "of 220.0 MiB", "want at most 90 %"}},
+		{Name: "child killed for memory, parent lives", Mode: "child 209715200 5s", Change: func(o *smoke.Options) {
+			first(o).MemoryLimit, first(o).MemorySwap = 64<<20, 64<<20
+		}, Result: release.Failed, Check: memoryCheck, Words: []string{"killed for want of memory"}, Also: []string{healthCheck}},
+		{Name: "sawtooth of 10 to 60 MB each 3 s", Mode: "sawtooth 10485760 62914560 3s", Change: lasting(30 * time.Second),
+			Result: release.Passed, Check: growthCheck},
+		{Name: "sawtooth of 10 to 60 MB each 9 s", Mode: "sawtooth 10485760 62914560 9s", Change: lasting(60 * time.Second),
+			Result: release.Passed, Check: growthCheck},
+		{Name: "cache of files grows to 300 MB under 128 MB", Mode: "cache 314572800 /data/cache", Change: lasting(33 * time.Second),
+			Result: release.Passed, Check: memoryCheck},
+		{Name: "starts before its bus", Mode: "dial bus:8080", Change: beforeItsBus,
+			Result: release.Failed, Check: healthCheck, Words: []string{"restarted", "connecting to the bus"}, Also: []string{"start"}},
+		{Name: "writes to its root, which is read-only", Mode: "write /srv/cache.db", Change: unmeasured,
+			Result: release.Failed, Check: "start", Words: []string{"/srv/cache.db: read-only file system"}, Also: []string{healthCheck}},
+		{Name: "unhealthy after 20 s", Mode: "unhealthy 20s", Change: lasting(30 * time.Second),
+			Result: release.Failed, Check: healthCheck, Words: []string{"unhealthy"}},
+		{Name: "ignores SIGTERM", Mode: "deaf", Change: func(o *smoke.Options) { unmeasured(o); first(o).StopGrace = 3 * time.Second },
+			Result: release.Failed, Check: "stops/" + Service, Words: []string{"had not ended 3s after SIGTERM and was killed"}},
+		{Name: "restart loop", Mode: "loop 1s", Change: unmeasured,
+			Result: release.Failed, Check: "start", Words: []string{"service " + Service + " was restarted", "no configuration: giving up"}, Also: []string{healthCheck}},
+	}
+}
+
+// beforeItsBus adds a bus that listens after three seconds and that nobody
+// waits for. A restart policy may heal it in time; that is no start in order.
+func beforeItsBus(o *smoke.Options) {
+	unmeasured(o)
+	bus := o.Workload.Services[0]
+	bus.Name, bus.ContainerName, bus.Mounts, bus.Ports = "bus", "promote-unruly-bus-1", nil, nil
+	bus.Environment = map[string]string{"MODE": "late 3s"}
+	patient := *bus.Health
+	patient.StartPeriod = 20 * time.Second
+	bus.Health = &patient
+	bus.Networks = []release.Attach{{Network: bus.Networks[0].Network, Aliases: []string{"bus"}}}
+	o.Workload.Services = append(o.Workload.Services, bus)
+}
