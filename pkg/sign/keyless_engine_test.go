@@ -3,10 +3,12 @@
 package sign
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,8 +17,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"golang.org/x/sys/unix"
 
+	"github.com/promote-dev/promote/pkg/registry/registrytest"
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/sign/signtest"
 )
@@ -234,17 +238,34 @@ func signsAsWorkflow(t *testing.T, in *instance) release.Attachment {
 }
 
 // losing loses the answer to the first request of a kind, after the service has
-// done what it was asked.
+// done what it was asked; or refuses it for now, before the service hears of it.
 type losing struct {
-	path  string
-	asked atomic.Int32
-	lost  []byte
+	path   string
+	refuse bool
+
+	asked        atomic.Int32
+	certificates atomic.Int32 // asked of the authority
+	added        atomic.Int32 // entries of the log
+	lost         []byte
 }
 
 func (l *losing) RoundTrip(r *http.Request) (*http.Response, error) {
+	first := strings.HasSuffix(r.URL.Path, l.path) && l.asked.Add(1) == 1
+	if first && l.refuse {
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("not now")), Request: r}, nil
+	}
 	response, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil || !strings.HasSuffix(r.URL.Path, l.path) || l.asked.Add(1) > 1 {
-		return response, err
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case strings.HasSuffix(r.URL.Path, "/signingCert"):
+		l.certificates.Add(1)
+	case strings.HasSuffix(r.URL.Path, "/log/entries") && response.StatusCode == http.StatusCreated:
+		l.added.Add(1)
+	}
+	if !first {
+		return response, nil
 	}
 	defer response.Body.Close()
 	if l.lost, err = io.ReadAll(response.Body); err != nil {
@@ -253,35 +274,86 @@ func (l *losing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, errors.New("connection reset by peer")
 }
 
-// A service that did its work and whose answer got lost is asked again: there
-// is one signature, and the log's entry about it is the one that was made first.
+// A service that did its work and whose answer got lost, or that had no time, is
+// asked again: there is one signature, one certificate where its answer arrived,
+// and the log's entry about it is the one that was made first. A registry that
+// loses its answers, too, has one attestation in the end.
 func survivesLostAnswers(t *testing.T, in *instance) {
+	const entries, certificate, timestamp = "/log/entries", "/api/v2/signingCert", "/api/v1/timestamp"
 	for _, c := range []struct {
 		version int
 		path    string
-	}{{1, "/api/v1/log/entries"}, {2, "/api/v2/log/entries"}, {2, "/api/v2/signingCert"}, {2, "/api/v1/timestamp"}} {
-		t.Run(fmt.Sprint(c.version, c.path), func(t *testing.T) {
+		refuse  bool
+	}{{1, entries, false}, {2, entries, false}, {2, certificate, false}, {2, timestamp, false},
+		{1, entries, true}, {2, entries, true}, {1, certificate, true}, {1, timestamp, true}, {2, timestamp, true}} {
+		t.Run(fmt.Sprintf("%d%s refused %v", c.version, c.path, c.refuse), func(t *testing.T) {
 			k := in.services(t, c.version)
-			flaky := &losing{path: c.path}
+			flaky := &losing{path: c.path, refuse: c.refuse}
 			k.Transport = flaky
 			i, err := OpenIdentity(t.Context(), k)
 			check(t, err)
 			defer i.Close()
-			a, err := i.Sign(t.Context(), signtest.Scan(person))
-			check(t, err)
-			if e := in.judge(t, personally(in)).Verify(t.Context(), person, []release.Attachment{a})[0]; !e.Verified {
-				t.Error(e.Reason)
-			}
+			list := attachedOnce(t, func(s release.Subject) release.Attachment {
+				a, err := i.Sign(t.Context(), signtest.Scan(s))
+				check(t, err)
+				if e := in.judge(t, personally(in)).Verify(t.Context(), s, []release.Attachment{a})[0]; !e.Verified {
+					t.Error(e.Reason)
+				}
+				return a
+			})
 			if n := flaky.asked.Load(); n != 2 {
 				t.Errorf("asked %d times, want twice", n)
 			}
-			if first, used := index.FindSubmatch(flaky.lost), index.FindSubmatch(a.Bundle); first != nil && string(first[1]) != string(used[1]) {
+			certificates, added := int32(1), int32(1)
+			if c.path == certificate && !c.refuse {
+				certificates = 2 // the first one's owner never saw it
+			}
+			if c.version == 2 && c.path == entries && !c.refuse {
+				added = flaky.added.Load() // this version may answer with the same entry
+			}
+			if flaky.certificates.Load() != certificates || flaky.added.Load() != added {
+				t.Errorf("%d certificates and %d entries, want %d and %d", flaky.certificates.Load(), flaky.added.Load(), certificates, added)
+			}
+			if c.refuse {
+				return
+			}
+			if first, used := index.FindSubmatch(flaky.lost), index.FindSubmatch(list[0].Bundle); first != nil && string(first[1]) != string(used[1]) {
 				t.Errorf("signed with entry %s, the first one was %s", used[1], first[1])
-			} else if strings.HasSuffix(c.path, "entries") && first == nil {
+			} else if c.path == entries && first == nil {
 				t.Errorf("the log's answer was %s", flaky.lost)
 			}
 		})
 	}
+}
+
+// attachedOnce attaches what is signed about an image to registries that lose
+// the answer to each kind of write, and checks that it is there once.
+func attachedOnce(t *testing.T, sign func(release.Subject) release.Attachment) []release.Attachment {
+	t.Helper()
+	var list []release.Attachment
+	client := registrytest.NewClient(t, registrytest.FastLimits())
+	var made *release.Attachment
+	for _, api := range []bool{true, false} {
+		p := registrytest.Serve(t, ggcr.New(ggcr.WithReferrersSupport(api), ggcr.Logger(log.New(io.Discard, "", 0))))
+		s := p.Put(t, "agent/planner", "v1", registrytest.NewImage(1, 100))
+		if made == nil {
+			a := sign(s)
+			made = &a
+		}
+		for _, write := range []string{"/blobs/uploads/", "/manifests/sha256:", "/manifests/sha256-"} {
+			p.OnTimes(1, http.MethodPut, write, registrytest.Lose())
+		}
+		for range 2 { // and what ran again changes nothing
+			check(t, client.Attach(t.Context(), s, *made))
+		}
+		var err error
+		list, err = client.Attachments(t.Context(), s)
+		check(t, err)
+		if len(list) != 1 || list[0].Digest != made.Digest || bytes.Count(list[0].Bundle, []byte(`"sig":`)) != 1 {
+			t.Fatalf("%d attestations with the referrers API %v", len(list), api)
+		}
+	}
+	return list
 }
 
 // index is an entry's place in its log, in an answer and in a bundle.
