@@ -208,8 +208,21 @@ good := {
 					"limit": 134217728,
 					"peak": 50000000,
 					"slopePerSecond": 0.5,
-					"samples": 60
-				}
+					"samples": 60,
+					"slopeLow": null,
+					"slopeHigh": null,
+					"secondsToLimit": null,
+					"percentOfLimit": 0,
+					"highWater": 0,
+					"cache": 0,
+					"series": []
+				},
+				"oomKills": 0,
+				"throttled": 0,
+				"fds": 0,
+				"tasks": 0,
+				"log": [],
+				"marks": []
 			},
 			{
 				"name": "redis",
@@ -220,8 +233,21 @@ good := {
 					"limit": 67108864,
 					"peak": 10000000,
 					"slopePerSecond": 0,
-					"samples": 60
-				}
+					"samples": 60,
+					"slopeLow": null,
+					"slopeHigh": null,
+					"secondsToLimit": null,
+					"percentOfLimit": 0,
+					"highWater": 0,
+					"cache": 0,
+					"series": []
+				},
+				"oomKills": 0,
+				"throttled": 0,
+				"fds": 0,
+				"tasks": 0,
+				"log": [],
+				"marks": []
 			}
 		],
 		"failedChecks": [],

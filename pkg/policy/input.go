@@ -29,6 +29,11 @@ func plain(v reflect.Value) (any, error) {
 		return string(text), err
 	}
 	switch v.Kind() {
+	case reflect.Pointer: // what is not known is null
+		if v.IsNil() {
+			return nil, nil
+		}
+		return plain(v.Elem())
 	case reflect.Struct:
 		object := map[string]any{}
 		return object, eachField(v.Type(), func(name string, index []int) (err error) {
@@ -109,6 +114,9 @@ func describe(t reflect.Type) (any, error) {
 		return map[string]any{"type": "string"}, nil
 	}
 	switch t.Kind() {
+	case reflect.Pointer:
+		value, err := describe(t.Elem())
+		return map[string]any{"anyOf": []any{value, map[string]any{"type": "null"}}}, err
 	case reflect.Struct:
 		properties := map[string]any{}
 		err := eachField(t, func(name string, index []int) (err error) {
