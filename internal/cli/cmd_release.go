@@ -31,7 +31,7 @@ func (r *run) releaseCommands() []*cli.Command {
 		r.command(command{name: "sign", usage: "sign an image or a release", arguments: "REF", least: 1, most: 1, flags: []cli.Flag{keyFlag(), dryRunFlag()}, action: r.sign}),
 		r.attestCommand(),
 		r.verifyCommand(),
-		r.command(command{name: "smoke", usage: "run a release under production's conditions", arguments: "[RELEASE]", most: 1, action: r.smoke}),
+		r.smokeCommand(),
 	}
 }
 
@@ -113,41 +113,3 @@ func (r *run) sign(ctx context.Context, c *cli.Context) error {
 		})
 	})
 }
-
-func (r *run) smoke(ctx context.Context, c *cli.Context) error {
-	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
-		result, err := p.Smoke(ctx, c.Args().First())
-		return r.emitWith(err, result, func(w io.Writer) error { return printSmoke(w, result) })
-	})
-}
-
-func printSmoke(w io.Writer, s release.Smoke) error {
-	fmt.Fprintf(w, "release  %s\nresult   %s\n\n", s.Release, s.Result)
-	var rows [][]string
-	for _, svc := range s.Services {
-		memory := "no limit"
-		if svc.Memory.Limit > 0 {
-			memory = fmt.Sprintf("%.1f of %.0f MB (%.0f%%), %+.1f KB/s", mb(svc.Memory.Peak), mb(svc.Memory.Limit),
-				100*float64(svc.Memory.Peak)/float64(svc.Memory.Limit), svc.Memory.SlopePerSecond/1e3)
-		}
-		state := "healthy"
-		switch {
-		case svc.OOMKilled:
-			state = "OUT OF MEMORY"
-		case !svc.Healthy:
-			state = "NOT HEALTHY"
-		}
-		rows = append(rows, []string{svc.Name, state, strconv.Itoa(svc.Restarts), memory})
-	}
-	if err := ui.Table(w, []string{"SERVICE", "STATE", "RESTARTS", "MEMORY"}, rows); err != nil {
-		return err
-	}
-	fmt.Fprintln(w)
-	rows = nil
-	for _, c := range s.Checks {
-		rows = append(rows, []string{c.Name, c.Result.String(), c.Detail})
-	}
-	return ui.Table(w, []string{"CHECK", "RESULT", "DETAIL"}, rows)
-}
-
-func mb(bytes int64) float64 { return float64(bytes) / 1e6 }

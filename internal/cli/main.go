@@ -134,7 +134,7 @@ func (r *run) app() *cli.App {
 		UsageText: "promote [global flags] COMMAND [flags] [ARG]\npromote --to ENV",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "config", Aliases: []string{"c"}, Usage: "configuration `FILE` (default: promote.yaml here or above)"},
-			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT[=PATH]` of the result: text, json; repeatable"},
+			&cli.StringSliceFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FORMAT[=PATH]` of the result: text, json; smoke: also junit, html; repeatable"},
 			&cli.StringFlag{Name: "progress", Value: "auto", Usage: "`MODE`: auto, tty, plain, rawjson, quiet"},
 			&cli.BoolFlag{Name: "yes", Usage: "answer yes where a terminal would be asked"},
 			&cli.BoolFlag{Name: "offline", Usage: "touch no network; a command that needs it is refused"},

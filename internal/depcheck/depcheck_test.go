@@ -42,7 +42,7 @@ var (
 		{[]string{"internal/depcheck", "internal/e2e"}, nil, "they look at the others from outside"},
 		{[]string{"internal/advisories"}, append([]string{"data/osv"}, nouns...), "it makes a database and is handed the way to push it"},
 		{[]string{"data/osv"}, nil, "embedded files, no code"},
-		{[]string{"internal/worktree", "internal/worker", "internal/ui", "internal/localregistry", "internal/bases"}, nouns, "small rooms behind the front door know the nouns only"},
+		{[]string{"internal/worktree", "internal/worker", "internal/ui", "internal/report", "internal/localregistry", "internal/bases"}, nouns, "small rooms behind the front door know the nouns only"},
 		{[]string{"internal/cli"}, []string{"internal/ui", "internal/report", "internal/worker", "pkg/config", "pkg/pipeline", "pkg/release", "pkg/event"}, "the command line gets its adapters handed in, so that its tests link none of them"},
 		{[]string{"internal/demo"}, append([]string{"examples"}, nouns...), "the demo runs the real commands, it does not call what is behind them"},
 		{[]string{"internal/bench"}, nil, "it measures whatever it is handed"},
