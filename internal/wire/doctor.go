@@ -132,6 +132,9 @@ func checkKey(ctx context.Context, c *config.Config) (string, error) {
 	if err := k.openTrust(ctx); err != nil {
 		return "", err
 	}
+	if c.Sign.Key == "" {
+		return "an identity, certified by " + c.Sign.Keyless.Fulcio + ", trust: " + k.trust.Mode(), nil
+	}
 	key, err := k.open(ctx)
 	if err != nil {
 		return "", err

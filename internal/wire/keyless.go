@@ -15,6 +15,27 @@ func (k *keyring) keyless() bool {
 	return k.config.Sign.Keyless != nil && k.options.Key == ""
 }
 
+// forRecords opens what signs the ledger's records: the key, also beside an
+// identity, and the identity where there is no key.
+func (k *keyring) forRecords(ctx context.Context) (sign.Signer, error) {
+	if !k.keyless() || k.config.Sign.Key != "" {
+		return k.open(ctx)
+	}
+	if _, err := k.openIdentity(ctx); err != nil {
+		return nil, err
+	}
+	return k.identity, nil
+}
+
+// recorder says who signs the ledger's records.
+func (k *keyring) recorder(ctx context.Context) (release.Signer, error) {
+	s, err := k.forRecords(ctx)
+	if err != nil {
+		return release.Signer{}, err
+	}
+	return k.party(s), nil
+}
+
 // openIdentity gets a certificate for whom this machine's identity token is
 // about, once.
 func (k *keyring) openIdentity(ctx context.Context) (pipeline.Signer, error) {

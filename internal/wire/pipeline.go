@@ -61,6 +61,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Layouts:      layouts{client, keys},
 		Documents:    client,
 		Keys:         keys,
+		Recorder:     keys.recorder,
 		Verifier:     keys,
 		Judge:        judge,
 		Ledger:       trustedLedger{log, keys},
@@ -111,7 +112,7 @@ func openLedger(ctx context.Context, c *config.Config, k *keyring) (*ledger.Ledg
 	}
 	dir := c.Abs(c.Ledger.File.Path)
 	return ledger.Open(ctx, ledger.Options{
-		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifyUnpinned, VerifyBy: verifyBy,
+		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifyUnpinned, VerifyBy: k.verifyBy,
 		Sign: func(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
 			if err := keepOutOfGit(dir); err != nil {
 				return nil, err
@@ -170,6 +171,7 @@ type keyring struct {
 	options  cli.PipelineOptions
 	trust    release.Trust
 	verifier *sign.Verifier
+	roots    func() (*sign.Root, error)
 	unpinned ledger.Check // for records of a ledger that pins no trust
 	signed   *pipeline.TrustFile
 	missing  error // why nothing can be verified; nil if it can
@@ -194,11 +196,15 @@ func (k *keyring) openTrust(ctx context.Context) (err error) {
 	if err := k.checkSigned(); err != nil {
 		return err
 	}
-	if k.unpinned, err = verifyBy(timeless(k.trust)); err != nil {
-		return err
-	}
 	root, err := k.root(ctx)
 	if err != nil {
+		return err
+	}
+	k.roots = func() (*sign.Root, error) { return root, nil }
+	if root == nil { // for a ledger that once trusted identities
+		k.roots = sync.OnceValues(func() (*sign.Root, error) { return k.signingRoot(ctx) })
+	}
+	if k.unpinned, err = k.verifyBy(timeless(k.trust)); err != nil {
 		return err
 	}
 	k.verifier, err = sign.New(sign.Options{Trust: k.trust, Root: root, Memo: memo(root)})
@@ -306,11 +312,11 @@ func (k *keyring) party(s sign.Signer) release.Signer {
 }
 
 func (k *keyring) signEnvelope(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
-	key, err := k.open(ctx)
+	s, err := k.forRecords(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return key.SignEnvelope(ctx, payloadType, payload)
+	return s.SignEnvelope(ctx, payloadType, payload)
 }
 
 type signer struct {

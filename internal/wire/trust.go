@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"sync"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/ledger"
@@ -9,12 +10,32 @@ import (
 )
 
 // verifyBy checks the ledger's signatures by a trust that the ledger pins.
-func verifyBy(t release.Trust) (ledger.Check, error) {
-	v, err := sign.NewVerifier(t)
+// Certificates are checked against the trusted root of now: it keeps what former
+// ones knew, and the reader trusts it, whoever wrote the ledger. It is asked for
+// when the first one is met.
+func (k *keyring) verifyBy(t release.Trust) (ledger.Check, error) {
+	t.TrustedRoot = release.Digest{}
+	keys, err := sign.NewVerifier(t)
 	if err != nil {
 		return nil, err
 	}
-	return v.VerifyEnvelope, nil
+	certificates := sync.OnceValues(func() (*sign.Verifier, error) {
+		root, err := k.roots()
+		if err != nil {
+			return nil, err
+		}
+		return sign.New(sign.Options{Trust: t, Root: root})
+	})
+	return func(envelope []byte, payloadType string) ([]byte, release.Signer, error) {
+		v := keys
+		if sign.Enclosed(envelope) && identities(t) {
+			var err error
+			if v, err = certificates(); err != nil {
+				return nil, release.Signer{}, err
+			}
+		}
+		return v.VerifyEnvelope(envelope, payloadType)
+	}, nil
 }
 
 // verifyUnpinned checks signatures of records that no trust is pinned for: by

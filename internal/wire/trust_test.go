@@ -3,6 +3,7 @@
 package wire
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,7 +20,8 @@ import (
 type office struct {
 	t      *testing.T
 	dir    string
-	legacy bool // cosign's older form is written, too
+	signs  string // what sign says of the signer; empty is the key
+	legacy bool   // cosign's older form is written, too
 }
 
 func newOffice(t *testing.T, keyNames ...string) *office {
@@ -41,7 +43,7 @@ func newOffice(t *testing.T, keyNames ...string) *office {
 // pipeline opens the project as somebody who signs with a key.
 func (o *office) pipeline(key, trust string) *pipeline.Pipeline {
 	o.t.Helper()
-	text := "name: agent\nregistry: registry.example.com/agent\ncompose: {files: [compose.yaml]}\nsign: {key: " + key + ".key, legacySignatures: " + strconv.FormatBool(o.legacy) + "}\n" + trust
+	text := "name: agent\nregistry: registry.example.com/agent\ncompose: {files: [compose.yaml]}\nsign: {" + cmp.Or(o.signs, "key: "+key+".key") + ", legacySignatures: " + strconv.FormatBool(o.legacy) + "}\n" + trust
 	path := filepath.Join(o.dir, "promote.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		o.t.Fatal(err)

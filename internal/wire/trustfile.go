@@ -67,7 +67,7 @@ func signTrust(ctx context.Context, c *config.Config, o cli.SignTrustOptions) (c
 		return cli.SignTrustResult{}, err
 	}
 	out := cli.SignTrustResult{TrustFile: *state}
-	if o.Key == "" && c.Sign.Keyless != nil {
+	if o.Key == "" && c.Sign.Key == "" {
 		return out, nil // an identity signs no file
 	}
 	keys := &keyring{config: c, options: cli.PipelineOptions{Key: o.Key}}

@@ -5,7 +5,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -24,8 +23,6 @@ func (k *checker) keyless(p path, s *Keyless) {
 	}
 	switch version := p.key("rekorVersion"); {
 	case len(k.errs) > before:
-	case !k.given(at("sign", "key")):
-		k.fail(p, "write sign.key beside it, and the public half under trust.promoter", "an identity signs statements; the ledger's records need a key")
 	case s.RekorVersion != 1 && s.RekorVersion != 2:
 		k.fail(version, "write 1 or 2", "Rekor of version %d is unknown", s.RekorVersion)
 	case k.c.Sign.LegacySignatures:
@@ -35,7 +32,7 @@ func (k *checker) keyless(p path, s *Keyless) {
 	case (s.Fulcio != publicFulcio || s.Rekor != publicRekor) && k.c.Sign.TrustedRoot == "":
 		k.fail(p, "write trustedRoot: keys/trusted_root.json", "sign.trustedRoot is missing: the public one knows nothing of these services")
 	case k.c.File.Trust == nil:
-		k.fail(p, "write trust: {builder: [{name: ci, identity: …, issuer: …}], promoter: [{name: …, key: …}], …}", "signing with an identity needs a trust section that names it")
+		k.fail(p, "write trust: {builder: [{name: ci, identity: …, issuer: …}], promoter: [{name: ci, identity: …, issuer: …}], …}", "signing with an identity needs a trust section that names it")
 	}
 }
 
@@ -76,23 +73,6 @@ func readAtMost(path string, most int64) ([]byte, error) {
 		err = errors.New("too long")
 	}
 	return text, withoutPath(err)
-}
-
-// writers are the roles that act by records of the ledger.
-var writers = []release.Role{release.Promoter, release.Approver, release.Owner, release.BreakGlass}
-
-// keysOf wants somebody with a key in the roles that write records: an identity
-// cannot.
-func (k *checker) keysOf(p path, role release.Role, h *Holders) {
-	identities := 0
-	for _, party := range h.Of {
-		if party.Identity != "" || party.IdentityMatch != "" {
-			identities++
-		}
-	}
-	if identities > 0 && identities == len(h.Of) && slices.Contains(writers, role) {
-		k.fail(p, "name a party with a key", "an identity cannot sign the ledger's records, which is what %s is for", role)
-	}
 }
 
 // TrustedRoot gives what the file of sign.trustedRoot held when promote.yaml was

@@ -96,7 +96,7 @@ func TestMistakes(t *testing.T) {
 		{"sign: {key: awskns://x}\n", `3:13: sign.key: unknown value "awskns", did you mean "awskms"?`},
 		{"sign: {key: '-----BEGIN EC PRIVATE KEY----- abc'}\n", `3:13: sign.key: this is a key, not the name of one`},
 		{"sign: {key: ''}\n", `3:13: sign.key: expected a value, got nothing`},
-		{"sign: {keyless: {}}\n", `3:17: sign.keyless: an identity signs statements; the ledger's records need a key`},
+		{"sign: {keyless: {}}\n", `3:17: sign.keyless: signing with an identity needs a trust section that names it`},
 		{"sign: {key: env://A, keyless: {}}\n", `3:31: sign.keyless: signing with an identity needs a trust section that names it`},
 		{"sign: {key: env://A, keyless: {rekorVersion: 3}}\n", `3:46: sign.keyless.rekorVersion: Rekor of version 3 is unknown`},
 		{"sign: {key: env://A, keyless: {rekorVersion: 2}}\n", `3:46: sign.keyless.rekorVersion: a log of version 2 gives no time: a timestamp authority is needed too`},
@@ -105,7 +105,6 @@ func TestMistakes(t *testing.T) {
 		{"sign: {key: env://A, trustedRoot: absent.json}\n", `3:35: sign.trustedRoot: absent.json does not exist`},
 		{"sign: {key: env://A, trustedRoot: promote.yaml}\n", `3:35: sign.trustedRoot: promote.yaml: canonical JSON: invalid character 'a' in literal null (expecting 'u')`},
 		{"sign: {key: k8s://ns/name}\n", `3:13: sign.key: unknown value "k8s"`},
-		{trust("promoter: [{name: ci, identity: ci@example.com, issuer: 'https://a.example'}]"), `4:13: trust.promoter: an identity cannot sign the ledger's records, which is what promoter is for`},
 		{"sign: {keyless: {fulcio: fulcio.example.com}}\n", `3:26: sign.keyless.fulcio: expected a URL, got "fulcio.example.com"`},
 		{"sign: {keyless: {fulcio: 'https://me:secret@fulcio.example.com'}}\n", `3:26: sign.keyless.fulcio: the URL holds credentials`},
 

@@ -90,7 +90,6 @@ func (k *checker) holders(p path, role release.Role, h *Holders) {
 		k.party(list.index(i), party)
 		names[party.Name] = true
 	}
-	k.keysOf(p, role, h)
 	switch threshold := p.key("threshold"); {
 	case !k.number(threshold):
 	case role == release.Approver:

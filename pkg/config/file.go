@@ -106,8 +106,8 @@ type Sign struct {
 	// A file, env://NAME, or the URI of a key service. Default:
 	// env://PROMOTE_KEY.
 	Key string `yaml:"key"`
-	// Statements are signed with certificates for identities instead of the
-	// key, which is for the ledger's records only then.
+	// Certificates for identities sign instead of the key. A key beside it is for
+	// the ledger's records only.
 	Keyless *Keyless `yaml:"keyless"`
 	// A trusted_root.json, for instances of sigstore other than the public one.
 	TrustedRoot string `yaml:"trustedRoot"`

@@ -18,8 +18,9 @@ const (
 
 const schemaVersion = 1
 
-// openEnvelope gives the payload of a DSSE envelope in canonical JSON. It says
-// nothing about the signature.
+// openEnvelope gives the payload of a DSSE envelope in canonical JSON, bare as
+// keys sign it or in the sigstore bundle of an identity. It says nothing about
+// the signature.
 // https://github.com/secure-systems-lab/dsse/blob/master/envelope.md
 func openEnvelope(raw []byte, payloadType string) ([]byte, error) {
 	canonical, err := release.CanonicalJSON(raw)
@@ -33,12 +34,28 @@ func openEnvelope(raw []byte, payloadType string) ([]byte, error) {
 }
 
 func payloadOf(raw []byte, payloadType string) ([]byte, error) {
-	var e struct {
+	type dsse struct {
 		Payload     string `json:"payload"`
 		PayloadType string `json:"payloadType"`
 	}
-	if err := json.Unmarshal(raw, &e); err != nil {
+	var line struct {
+		dsse
+		MediaType string `json:"mediaType"`
+		Enclosed  dsse   `json:"dsseEnvelope"`
+	}
+	if err := json.Unmarshal(raw, &line); err != nil {
 		return nil, fmt.Errorf("reading envelope: %w", err)
+	}
+	e := line.dsse
+	switch line.MediaType {
+	case "":
+	case release.MediaTypeBundle:
+		if e != (dsse{}) {
+			return nil, errors.New("reading envelope: a bundle with a second payload")
+		}
+		e = line.Enclosed
+	default:
+		return nil, fmt.Errorf("reading envelope: media type %.100q, want %q", line.MediaType, release.MediaTypeBundle)
 	}
 	if e.PayloadType != payloadType {
 		return nil, fmt.Errorf("reading envelope: payload type %.100q, want %q", e.PayloadType, payloadType)

@@ -105,6 +105,9 @@ func (t *replay) readBy(
 	if err := mayPin(r); err != nil {
 		return r, signer, err
 	}
+	if err := timely(r, signer); err != nil {
+		return r, signer, err
+	}
 	return r, signer, may(r, signer)
 }
 

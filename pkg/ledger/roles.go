@@ -54,7 +54,7 @@ func mayConfirm(r release.Record, s release.Signer) error {
 // promoter, or whoever wrote the record that it covers last: an approver holds
 // no promoter's key.
 func mayCheckpoint(s release.Signer, last release.Entry) error {
-	if s.Has(release.Promoter) || s.ID != "" && s.ID == last.Signer.ID {
+	if s.Has(release.Promoter) || s.ID != "" && s.ID == last.Signer.ID && s.Issuer == last.Signer.Issuer {
 		return nil
 	}
 	return &roleError{Signer: s, Role: release.Promoter, What: "a checkpoint"}

@@ -177,6 +177,24 @@ func (t *replay) adoptOlder() bool {
 	return false
 }
 
+// maxSkew is how far a record's time may be from when it is proven to have been
+// signed: clocks differ, and services answer late.
+const maxSkew = time.Hour
+
+// timely reports why a record's time cannot be what it says. Which entries of a
+// trust count follows from that time, so whoever's is proven must not claim
+// another.
+func timely(r release.Record, s release.Signer) error {
+	if s.Time.IsZero() {
+		return nil
+	}
+	if skew := s.Time.Sub(r.Time).Abs(); skew > maxSkew {
+		return fmt.Errorf("it says that it is of %s, and it was signed at %s (is this machine's clock right?)",
+			r.Time.UTC().Format(time.RFC3339), s.Time.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
 // mayPin reports why a record may not say what trust it does.
 func mayPin(r release.Record) error {
 	if r.Trust != nil && r.Sequence != 0 && r.Phase != release.TrustChanged {
@@ -196,12 +214,11 @@ func (l *Ledger) usable(r release.Record) error {
 	}
 	for _, role := range []release.Role{release.Promoter, release.Owner} {
 		held := slices.ContainsFunc(r.Trust.Roles[role], func(p release.Party) bool {
-			_, ok := r.Trust.Holds(release.Signer{ID: p.Fingerprint()}, role, r.Time)
-			return ok
+			return r.Trust.State(p, r.Time) == release.PartyValid
 		})
 		if !held {
-			return release.Denied("name a key under trust."+string(role)+" that is in force and not revoked",
-				"pinning trust: no key holds the role %s now, so nothing could be recorded or changed any more", role)
+			return release.Denied("name somebody under trust."+string(role)+" who is in force and not revoked",
+				"pinning trust: nobody holds the role %s now, so nothing could be recorded or changed any more", role)
 		}
 	}
 	return nil

@@ -278,7 +278,9 @@ type TrustFile struct {
 // Pipeline is the order of things: a release, a promotion, a rollback. Its
 // parts are handed in.
 type Pipeline struct {
-	Project      Project
+	Project Project
+	// Recorder says who signs the ledger's records; nil is whom Keys gives.
+	Recorder     func(context.Context) (release.Signer, error)
 	Source       Source
 	Builder      Builder
 	Scanner      Scanner

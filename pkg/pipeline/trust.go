@@ -63,11 +63,10 @@ func (p *Pipeline) accept(ctx context.Context, o AcceptOptions) (AcceptResult, e
 	if err := p.outdated(pin); err != nil {
 		return out, err
 	}
-	signer, err := p.Keys.Open(ctx)
+	party, err := p.recorder(ctx)
 	if err != nil {
 		return out, err
 	}
-	party := signer.Party()
 	if out.Signer, err = p.mayAccept(pin, party); err != nil {
 		return out, err
 	}
@@ -90,6 +89,18 @@ func (p *Pipeline) accept(ctx context.Context, o AcceptOptions) (AcceptResult, e
 	out.Agreed = slices.Compact(slices.Sorted(slices.Values(agreed.Agreed)))
 	out.Record = &RecordResult{Sequence: entry.Record.Sequence, Digest: entry.Digest}
 	return out, nil
+}
+
+// recorder says who signs the ledger's records.
+func (p *Pipeline) recorder(ctx context.Context) (release.Signer, error) {
+	if p.Recorder != nil {
+		return p.Recorder(ctx)
+	}
+	signer, err := p.Keys.Open(ctx)
+	if err != nil {
+		return release.Signer{}, err
+	}
+	return signer.Party(), nil
 }
 
 // accepted says how far the change has come.

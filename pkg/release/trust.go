@@ -179,18 +179,61 @@ func (t Trust) At(at time.Time) Trust {
 	return t
 }
 
-// Holds gives the name under which a key holds a role at a time. Identities
-// hold none here: what a ledger relies on is signed with keys.
+// Holds gives the name under which a signer holds a role at a time. Of an
+// identity the claims count that its certificate has. Whoever is revoked, or
+// would be two parties, holds none.
 func (t Trust) Holds(s Signer, role Role, at time.Time) (string, bool) {
-	if s.Issuer != "" || s.ID == "" || slices.ContainsFunc(t.Revoked, func(r Revocation) bool { return r.Key == s.ID }) {
+	if s.ID == "" || slices.ContainsFunc(t.Revoked, func(r Revocation) bool { return r.of(s) }) {
 		return "", false
 	}
-	for _, p := range t.Roles[role] {
-		if p.In(at) && p.Fingerprint() == s.ID {
-			return p.Name, true
+	name, holds := "", false
+	for r, parties := range t.Roles {
+		for _, p := range parties {
+			switch {
+			case !p.Signed(s):
+				continue
+			case name != "" && name != p.Name:
+				return "", false
+			}
+			name = p.Name
+			holds = holds || r == role && p.In(at)
 		}
 	}
-	return "", false
+	if !holds {
+		return "", false
+	}
+	return name, true
+}
+
+// Signed reports whether the entry names a signer, whenever it is in force.
+func (p Party) Signed(s Signer) bool {
+	if p.PublicKey != "" || s.Issuer == "" {
+		return p.PublicKey != "" && s.Issuer == "" && s.ID != "" && p.Fingerprint() == s.ID
+	}
+	var claims Claims
+	if s.Claims != nil {
+		claims = *s.Claims
+	}
+	return names(p.Identity, p.IdentityMatch, s.ID) && names(p.Issuer, p.IssuerMatch, s.Issuer) &&
+		(p.Claims == nil || p.Claims.Missing(claims) == "")
+}
+
+// names reports whether a text, or an expression that all of it has to match,
+// names a value.
+func names(exact, expression, value string) bool {
+	if expression == "" {
+		return exact != "" && exact == value
+	}
+	pattern, err := CompilePattern(expression)
+	return err == nil && value != "" && pattern.MatchString(value)
+}
+
+// of reports whether the revocation is of a signer.
+func (r Revocation) of(s Signer) bool {
+	if s.Issuer == "" {
+		return r.Key != "" && r.Key == s.ID
+	}
+	return r.Identity != "" && r.Identity == s.ID && (r.Issuer == "" || r.Issuer == s.Issuer)
 }
 
 // Signer is who signed something, as verification found it.
@@ -201,6 +244,12 @@ type Signer struct {
 	// ID is the key's fingerprint ("sha256:…" of its PKIX form) or the
 	// certificate's identity.
 	ID string `json:"id,omitempty"`
+	// Claims are what an identity's certificate says besides, where whoever
+	// reads a ledger needs it; nil for keys.
+	Claims *Claims `json:"claims,omitempty"`
+	// Time is when the signature of a ledger's record is proven to have existed;
+	// zero if nothing proves it, as with keys.
+	Time time.Time `json:"time,omitzero"`
 }
 
 // Has reports whether the signer holds a role.

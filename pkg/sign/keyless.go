@@ -179,7 +179,14 @@ func (i *Identity) Sign(ctx context.Context, st release.Statement) (release.Atta
 	}
 	var a release.Attachment
 	err = guarded(func() error {
-		a, err = i.sign(ctx, st, payload, key, leaf)
+		artifact, err := about(release.MustDigest("sha256:" + st.Subject[0].Digest["sha256"]))
+		if err != nil {
+			return err
+		}
+		made, _, err := i.sign(ctx, envelope.PayloadType, payload, key, leaf, artifact)
+		if err == nil {
+			made.PredicateType, a = st.PredicateType, made
+		}
 		return err
 	})
 	if err != nil {
@@ -188,31 +195,29 @@ func (i *Identity) Sign(ctx context.Context, st release.Statement) (release.Atta
 	return a, nil
 }
 
-func (i *Identity) sign(ctx context.Context, st release.Statement, payload []byte, key *Key, leaf *x509.Certificate) (release.Attachment, error) {
+// sign makes a bundle over a payload, and gives what it proves.
+func (i *Identity) sign(ctx context.Context, payloadType string, payload []byte, key *Key, leaf *x509.Certificate, artifact artifact) (release.Attachment, Proof, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, tries*serviceLimit, errors.New("the signing services take too long"))
 	defer cancel()
-	content := &sigstore.DSSEData{Data: payload, PayloadType: envelope.PayloadType}
+	content := &sigstore.DSSEData{Data: payload, PayloadType: payloadType}
 	made, err := sigstore.Bundle(content, keypair{key}, i.options(ctx, leaf))
 	if err != nil {
-		return release.Attachment{}, err
+		return release.Attachment{}, Proof{}, err
 	}
-	a, err := attachment(st.PredicateType, made)
+	a, err := attachment("", made)
 	if err != nil {
-		return release.Attachment{}, err
+		return release.Attachment{}, Proof{}, err
 	}
 	b := &bundle.Bundle{}
 	if err := b.UnmarshalJSON(a.Bundle); err != nil {
-		return release.Attachment{}, err
+		return release.Attachment{}, Proof{}, err
 	}
-	artifact, err := about(release.MustDigest("sha256:" + st.Subject[0].Digest["sha256"]))
+	proof, err := i.services.Root.prove(enveloped{b}, artifact)
 	if err != nil {
-		return release.Attachment{}, err
-	}
-	if _, err := i.services.Root.prove(b, artifact); err != nil {
-		return release.Attachment{}, release.Faultf(release.KindConfig,
+		return release.Attachment{}, Proof{}, release.Faultf(release.KindConfig,
 			"check that sign.trustedRoot is the root of the services under sign.keyless", "what was signed does not verify: %w", err)
 	}
-	return a, nil
+	return a, proof, nil
 }
 
 // options gives the services as sigstore-go wants them.
@@ -237,12 +242,3 @@ type issued struct{ der []byte }
 func (c issued) GetCertificate(context.Context, sigstore.Keypair, *sigstore.CertificateProviderOptions) ([]byte, error) {
 	return c.der, nil
 }
-
-// SignEnvelope refuses: a ledger's records have to be readable for years
-// without a trusted root, so a key signs them.
-func (i *Identity) SignEnvelope(_ context.Context, payloadType string, _ []byte) ([]byte, error) {
-	return nil, signing(payloadType, errLedgerNeedsKey)
-}
-
-var errLedgerNeedsKey = release.Faultf(release.KindConfig, "give whoever promotes a key: sign.key in promote.yaml, and its public half under trust.promoter",
-	"an identity cannot sign the ledger's records")

@@ -16,7 +16,8 @@ type Signer interface {
 	Sign(ctx context.Context, st release.Statement) (release.Attachment, error)
 	// SignLegacy signs a subject in cosign's older form; only keys do.
 	SignLegacy(ctx context.Context, s release.Subject) (release.LegacyAttachment, error)
-	// SignEnvelope signs a ledger's record or checkpoint; only keys do.
+	// SignEnvelope signs a ledger's record or checkpoint: a key gives a bare DSSE
+	// envelope, an identity a sigstore bundle around one.
 	SignEnvelope(ctx context.Context, payloadType string, payload []byte) ([]byte, error)
 	Close()
 }
@@ -38,5 +39,6 @@ func PartyOf(t release.Trust, s Signer) (release.Signer, error) {
 	if err != nil {
 		return release.Signer{ID: proof.ID, Issuer: proof.Issuer}, err
 	}
-	return policy.Signer(proof, time.Now())
+	party, err := policy.Signer(proof, time.Now())
+	return certifying(party, proof), err
 }

@@ -123,18 +123,27 @@ func (s *sealed) enclose(dsse *protodsse.Envelope) {
 var _ envelope.Sealed = sealed{}
 
 func (v *Verifier) open(raw []byte) (envelope.Sealed, error) {
+	s, err := v.read(raw)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// read reads a bundle of one DSSE envelope with one signature, unbelieved.
+func (v *Verifier) read(raw []byte) (sealed, error) {
 	b := &bundle.Bundle{}
 	if err := b.UnmarshalJSON(raw); err != nil {
-		return nil, fmt.Errorf("reading bundle: %s", envelope.Tidy(err.Error()))
+		return sealed{}, fmt.Errorf("reading bundle: %s", envelope.Tidy(err.Error()))
 	}
 	if !b.MinVersion("v0.3") {
-		return nil, fmt.Errorf("reading bundle: media type is not %s", release.MediaTypeBundle)
+		return sealed{}, fmt.Errorf("reading bundle: media type is not %s", release.MediaTypeBundle)
 	}
 	if b.GetDsseEnvelope() == nil {
-		return nil, errors.New("bundle holds no DSSE envelope")
+		return sealed{}, errors.New("bundle holds no DSSE envelope")
 	}
 	if err := oneSignature(b); err != nil {
-		return nil, err
+		return sealed{}, err
 	}
 	s := sealed{bundle: b, digest: release.DigestOf(raw), v: v}
 	s.enclose(b.GetDsseEnvelope())
@@ -207,11 +216,15 @@ func (v *Verifier) remembered(s sealed, means string, d release.Digest, prove fu
 	return proof, err
 }
 
-// VerifyEnvelope verifies a bare DSSE envelope (at most 8 MiB) of one payload
-// type and gives its payload and who signed it. It doesn't ask for a role:
-// which one a ledger record needs, the caller knows. Anything but exactly one
-// signature by a trusted key over exactly this type is a KindDenied fault.
+// VerifyEnvelope verifies an envelope (at most 8 MiB) of one payload type and
+// gives its payload and who signed it: a bare DSSE envelope of a key, or a
+// sigstore bundle of an identity. It doesn't ask for a role: which one a ledger
+// record needs, the caller knows. Anything but exactly one signature by a
+// trusted key or identity over exactly this type is a KindDenied fault.
 func (v *Verifier) VerifyEnvelope(text []byte, payloadType string) (payload []byte, signer release.Signer, err error) {
+	if envelope.IsBundle(text) {
+		return v.verifyEnclosed(text, payloadType)
+	}
 	e, err := envelope.Parse(text)
 	if err != nil {
 		return nil, release.Signer{}, refused(payloadType, err)
@@ -226,7 +239,7 @@ func (v *Verifier) VerifyEnvelope(text []byte, payloadType string) (payload []by
 }
 
 func refused(payloadType string, err error) error {
-	return release.Denied("check who wrote it; the trust policy must name the public half of the key that signed it",
+	return release.Denied("check who wrote it; the trust policy must name the public half of the key that signed it, or the identity with its issuer",
 		"verifying envelope of %s: %w", envelope.Tidy(payloadType), err)
 }
 

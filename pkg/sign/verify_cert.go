@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/sigstore/sigstore-go/pkg/bundle"
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/verify"
 
@@ -28,7 +27,7 @@ func (v *Verifier) proveCertificate(s sealed, about artifact, d release.Digest) 
 
 // prove verifies the chain, the logs, the timestamps and the signature, and
 // gives what the certificate says of its holder.
-func (r *Root) prove(b *bundle.Bundle, about artifact) (Proof, error) {
+func (r *Root) prove(b verify.SignedEntity, about artifact) (Proof, error) {
 	if r.lacks != "" {
 		return Proof{}, errors.New(r.lacks)
 	}

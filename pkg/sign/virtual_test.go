@@ -155,14 +155,20 @@ func (v *virtual) attest(t testing.TB, st release.Statement, s howSigned) *proto
 	t.Helper()
 	payload, err := envelope.EncodeStatement(st)
 	check(t, err)
+	return v.enclose(t, envelope.PayloadType, payload, s)
+}
+
+// enclose signs a payload of any type.
+func (v *virtual) enclose(t testing.TB, payloadType string, payload []byte, s howSigned) *protobundle.Bundle {
+	t.Helper()
 	signer, verifier, material := v.signer(t, s)
-	sum := sha256.Sum256(envelope.PAE(envelope.PayloadType, payload))
+	sum := sha256.Sum256(envelope.PAE(payloadType, payload))
 	sig, err := signer.Sign(rand.Reader, sum[:], crypto.SHA256)
 	check(t, err)
 	b := &protobundle.Bundle{MediaType: release.MediaTypeBundle, VerificationMaterial: material, Content: &protobundle.Bundle_DsseEnvelope{DsseEnvelope: &protodsse.Envelope{
-		PayloadType: envelope.PayloadType, Payload: payload, Signatures: []*protodsse.Signature{{Sig: sig}}}}}
+		PayloadType: payloadType, Payload: payload, Signatures: []*protodsse.Signature{{Sig: sig}}}}}
 	if !s.logged.IsZero() {
-		whole, err := json.Marshal(map[string]any{"payloadType": envelope.PayloadType, "payload": payload, "signatures": []map[string]any{{"sig": sig}}})
+		whole, err := json.Marshal(map[string]any{"payloadType": payloadType, "payload": payload, "signatures": []map[string]any{{"sig": sig}}})
 		check(t, err)
 		entry := map[string]any{"envelopeHash": sha(whole), "payloadHash": sha(payload), "signatures": []map[string]any{{"signature": sig, "verifier": verifier}}}
 		material.TlogEntries = []*protorekor.TransparencyLogEntry{v.entry(t, "dsse", entry, s.logged)}

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,15 @@ import (
 type Key struct {
 	Signer release.Signer
 	secret ed25519.PrivateKey
+	now    func() time.Time // of an identity's signatures
+}
+
+// As gives the key in the hands of an identity: what it signs is enclosed as an
+// identity's signatures are, with a time that counts as proven.
+func (k Key) As(identity, issuer string, claims release.Claims, now func() time.Time) Key {
+	k.Signer = release.Signer{Name: k.Signer.Name, ID: identity, Issuer: issuer, Claims: &claims}
+	k.now = now
+	return k
 }
 
 // NewKey gives a party's key.
@@ -66,14 +76,27 @@ type envelopeSignature struct {
 
 // Sign is ledger.Options.Sign.
 func (k Key) Sign(_ context.Context, payloadType string, payload []byte) ([]byte, error) {
-	return json.Marshal(envelope{
+	e := envelope{
 		Payload:     base64.StdEncoding.EncodeToString(payload),
 		PayloadType: payloadType,
 		Signatures: []envelopeSignature{{
 			KeyID: k.Signer.ID,
 			Sig:   base64.StdEncoding.EncodeToString(ed25519.Sign(k.secret, authenticated(payloadType, payload))),
 		}},
-	})
+	}
+	if k.now == nil {
+		return json.Marshal(e)
+	}
+	signer := k.Signer
+	signer.Name, signer.Roles, signer.Time = "", nil, k.now()
+	return json.Marshal(enclosed{MediaType: release.MediaTypeBundle, Material: &signer, Envelope: &e})
+}
+
+// enclosed is an identity's envelope; the material says who it is.
+type enclosed struct {
+	MediaType string          `json:"mediaType,omitempty"`
+	Material  *release.Signer `json:"verificationMaterial,omitempty"`
+	Envelope  *envelope       `json:"dsseEnvelope,omitempty"`
 }
 
 // authenticated is DSSE's pre-authentication encoding.
@@ -116,8 +139,12 @@ func (t *Trust) VerifyBy(policy release.Trust) (ledger.Check, error) {
 func (t *Trust) Verify(raw []byte, payloadType string) ([]byte, release.Signer, error) {
 	t.Calls.Add(1)
 	var e envelope
-	if err := json.Unmarshal(raw, &e); err != nil {
+	var bundle enclosed
+	if err := errors.Join(json.Unmarshal(raw, &e), json.Unmarshal(raw, &bundle)); err != nil {
 		return nil, release.Signer{}, release.Denied("", "verifying envelope: %w", err)
+	}
+	if bundle.Envelope != nil {
+		e = *bundle.Envelope
 	}
 	payload, err := base64.StdEncoding.DecodeString(e.Payload)
 	if err != nil || len(e.Signatures) != 1 || e.PayloadType != payloadType {
@@ -129,6 +156,9 @@ func (t *Trust) Verify(raw []byte, payloadType string) ([]byte, release.Signer, 
 	}
 	for _, k := range t.Keys {
 		if ed25519.Verify(k.secret.Public().(ed25519.PublicKey), authenticated(payloadType, payload), sig) {
+			if bundle.Material != nil {
+				return payload, *bundle.Material, nil
+			}
 			return payload, k.Signer, nil
 		}
 	}

@@ -169,3 +169,12 @@ func EncodeBundle(e Envelope, hint string) ([]byte, error) {
 		DSSEEnvelope         json.RawMessage `json:"dsseEnvelope"`
 	}{release.MediaTypeBundle, material{publicKey{hint}}, body})
 }
+
+// IsBundle reports whether text looks like a sigstore bundle rather than a bare
+// envelope: it has a media type.
+func IsBundle(text []byte) bool {
+	var b struct {
+		MediaType *string `json:"mediaType"`
+	}
+	return len(text) <= MaxEnvelope && json.Unmarshal(text, &b) == nil && b.MediaType != nil
+}
