@@ -182,7 +182,11 @@ func (r *run) command(d command) *cli.Command {
 			if r.offline && !d.offline {
 				return release.Misuse("leave --offline out", "%s needs the network", c.Command.HelpName)
 			}
-			return d.action(event.With(c.Context, r.progress.Sink()), c)
+			ctx := event.With(c.Context, r.progress.Sink())
+			if r.progress.Live() {
+				ctx = event.WithLive(ctx)
+			}
+			return d.action(ctx, c)
 		},
 	}
 }

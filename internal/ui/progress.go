@@ -33,6 +33,7 @@ type Progress struct {
 	steps  map[string]*client.Vertex
 	plain  io.Writer // where notices go when no display runs
 	quiet  bool
+	live   bool
 }
 
 // NewProgress starts showing events on out in one of Modes. "auto" is tty on a
@@ -54,6 +55,7 @@ func NewProgress(out *os.File, mode string) (*Progress, error) {
 			mode = "tty"
 		}
 	}
+	p.live = mode == "tty"
 	display, err := progressui.NewDisplay(out, progressui.DisplayMode(mode), progressui.WithPhase("promote"))
 	if err != nil {
 		return nil, fmt.Errorf("showing progress as %s: %w", mode, err)
@@ -67,6 +69,9 @@ func NewProgress(out *os.File, mode string) (*Progress, error) {
 	}()
 	return p, nil
 }
+
+// Live reports whether events are shown on a screen that changes.
+func (p *Progress) Live() bool { return p.live }
 
 // Sink gives the function that takes events.
 func (p *Progress) Sink() event.Sink { return p.take }

@@ -30,6 +30,9 @@ import (
 // Command is the hidden command under which the binary is a worker.
 const Command = "__worker"
 
+// live tells a child that somebody watches its events.
+const live = "PROMOTE_LIVE"
+
 // Bounds of the protocol.
 const (
 	maxMessage = 256 << 20 // a scan with its SBOM
@@ -85,6 +88,9 @@ func (p Parent) Call(ctx context.Context, kind string, request, result any) erro
 	}
 	cmd := exec.CommandContext(ctx, executable, Command, kind)
 	cmd.Env = Environment(p.Environ, p.Pass)
+	if event.Live(ctx) {
+		cmd.Env = append(cmd.Env, live+"=1")
+	}
 	cmd.Stdin = bytes.NewReader(body)
 	// A group of its own: Ctrl-C in a terminal reaches promote, and promote
 	// decides what its workers are told.
@@ -174,6 +180,9 @@ func Serve(ctx context.Context, kind string, handlers map[string]Handler, in io.
 		return encoder.answer(nil, fmt.Errorf("reading the request: %w", errors.Join(err, fmt.Errorf("%d bytes", len(request)))))
 	}
 	ctx = event.With(ctx, func(e event.Event) { encoder.write(message{Event: &e}) })
+	if os.Getenv(live) != "" {
+		ctx = event.WithLive(ctx)
+	}
 	result, err := handler(ctx, request)
 	return encoder.answer(result, err)
 }

@@ -33,6 +33,7 @@ var handlers = map[string]Handler{
 	"deny": Typed(func(context.Context, string) (string, error) {
 		return "", &release.Fault{Kind: release.KindDenied, Hint: "do better", File: "a.yaml", Line: 3, Column: 7, Err: errors.New("no")}
 	}),
+	"live":    Typed(func(ctx context.Context, _ string) (bool, error) { return event.Live(ctx), nil }),
 	"environ": Typed(func(context.Context, string) ([]string, error) { return os.Environ(), nil }),
 	"die": Typed(func(context.Context, string) (string, error) {
 		_, _ = os.Stderr.WriteString("out of luck\n")
@@ -51,6 +52,15 @@ func TestCall(t *testing.T) {
 	}
 	if want := []string{"started echoing", "done echoing"}; !slices.Equal(names, want) {
 		t.Errorf("events %q, want %q", names, want)
+	}
+}
+
+func TestWhetherSomebodyWatchesReachesTheChild(t *testing.T) {
+	for want, ctx := range map[bool]context.Context{false: t.Context(), true: event.WithLive(t.Context())} {
+		var got bool
+		if err := (Parent{}).Call(ctx, "live", "", &got); err != nil || got != want {
+			t.Errorf("got %t, %v, want %t", got, err, want)
+		}
 	}
 }
 

@@ -51,6 +51,16 @@ func With(ctx context.Context, sink Sink) context.Context {
 	return context.WithValue(ctx, sinkKey{}, sink)
 }
 
+type liveKey struct{}
+
+// WithLive gives a context whose events are shown on a screen that changes, so
+// that a line may follow the one before it soon.
+func WithLive(ctx context.Context) context.Context { return context.WithValue(ctx, liveKey{}, true) }
+
+// Live reports whether somebody is watching; else the lines are kept, and
+// should be few.
+func Live(ctx context.Context) bool { return ctx.Value(liveKey{}) != nil }
+
 // Emit sends an event to the context's sink, if there is one, stamping its time.
 func Emit(ctx context.Context, e Event) {
 	sink, ok := ctx.Value(sinkKey{}).(Sink)

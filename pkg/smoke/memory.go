@@ -30,7 +30,7 @@ func (r *run) memoryTest(ctx context.Context) (err error) {
 			r.load(loadCtx, &w)
 		}
 	}()
-	r.sit(ctx, step)
+	r.sit(ctx)
 	stop()
 	<-done
 	if err := ctx.Err(); err != nil {
@@ -61,12 +61,13 @@ func (r *run) sampledAll() error {
 	return nil
 }
 
-// sit waits and shows how far it is.
-func (r *run) sit(ctx context.Context, step *event.Step) {
+// sit waits and shows memory meanwhile.
+func (r *run) sit(ctx context.Context) {
 	end := time.After(r.Memory.Duration)
-	began := time.Now()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	shown := r.pictures(ctx)
+	defer shown.end()
 	for {
 		select {
 		case <-ctx.Done():
@@ -75,8 +76,8 @@ func (r *run) sit(ctx context.Context, step *event.Step) {
 			return
 		case <-end:
 			return
-		case <-tick.C:
-			step.Count("seconds", int64(time.Since(began).Seconds()), int64(r.Memory.Duration.Seconds()))
+		case now := <-tick.C:
+			shown.draw(now)
 		}
 	}
 }
