@@ -77,11 +77,7 @@ func (f *Files) rehearse() error {
 		return err
 	}
 	values := map[string]string{projectVariable: f.name}
-	for names := missing(m, values); len(names) > 0; names = missing(m, values) {
-		for _, name := range names {
-			values[name] = "/value"
-		}
-	}
+	makeUp(m, values)
 	able := true
 	eachText(m, func(at []string, s string) {
 		free := at[0] == "secrets" || len(at) > 2 && (at[2] == "environment" || at[2] == "labels" || at[2] == "command" || at[2] == "entrypoint")
@@ -96,17 +92,32 @@ func (f *Files) rehearse() error {
 	if !able {
 		return nil
 	}
-	for _, s := range services(m) {
-		s.spec["image"] = "rehearsal"
-		for _, key := range unrunnable {
-			delete(s.spec, key) // findings, for a gate to judge
-		}
-		delete(object(object(object(s.spec["deploy"])["resources"])["reservations"]), "devices")
-	}
+	bare(m)
 	if _, err := fill(m, values, nil); err != nil {
 		return f.libraryFault(err)
 	}
 	return nil
+}
+
+// makeUp gives every placeholder without a value and a default the same one.
+func makeUp(m map[string]any, values map[string]string) {
+	for names := missing(m, values); len(names) > 0; names = missing(m, values) {
+		for _, name := range names {
+			values[name] = "/value"
+		}
+	}
+}
+
+// bare makes a model one that can be filled in without images, and without
+// what has no place in a workload: those are findings, for a gate to judge.
+func bare(m map[string]any) {
+	for _, s := range services(m) {
+		s.spec["image"] = "rehearsal"
+		for _, key := range unrunnable {
+			delete(s.spec, key)
+		}
+		delete(object(object(object(s.spec["deploy"])["resources"])["reservations"]), "devices")
+	}
 }
 
 // read takes a model apart that came from a release.
