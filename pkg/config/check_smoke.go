@@ -1,7 +1,9 @@
 package config
 
 import (
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -16,6 +18,8 @@ func (k *checker) smoke() {
 	s := k.c.Smoke
 	k.files(at("smoke", "files"), s.Files)
 	k.positive(at("smoke", "timeout"), s.Timeout)
+	k.oneOf(at("smoke", "egress"), s.Egress, []string{"allow", "deny"})
+	k.oneOf(at("smoke", "state"), s.State, []string{"recreate", "off"})
 	seen := map[string]bool{}
 	for i, c := range s.Checks {
 		p := at("smoke", "checks").index(i)
@@ -23,33 +27,115 @@ func (k *checker) smoke() {
 			k.matches(p.key("name"), c.Name, checkPattern, "letters, digits, - _ and .")
 		}
 		k.unique(p.key("name"), c.Name, seen)
-		k.required(p.key("service"), c.Service, "planner")
+		if len(c.Script) == 0 || c.Survives != "" {
+			k.required(p.key("service"), c.Service, "planner")
+		}
 		k.question(p, c)
 	}
 	k.memory(at("smoke", "memory"), s.Memory)
+	k.accepted(at("smoke", "parity", "accept"), s.Parity.Accept)
+	k.stopTest(at("smoke", "stop"), s.Stop, seen)
 }
 
-// question checks that a check asks exactly one thing.
-func (k *checker) question(p path, c Check) {
+func (k *checker) accepted(p path, list []AcceptedDifference) {
+	for i, a := range list {
+		p := p.index(i)
+		if k.required(p.key("environment"), a.Environment, "production") {
+			k.oneOf(p.key("environment"), a.Environment, slices.Sorted(maps.Keys(k.c.File.Environments)))
+		}
+		k.required(p.key("field"), a.Field, "memory")
+		k.required(p.key("statement"), a.Statement, "why that is right")
+	}
+}
+
+func (k *checker) stopTest(p path, s *StopTest, checks map[string]bool) {
+	if s == nil {
+		return
+	}
+	if s.HTTP == nil {
+		k.fail(p, "write http: {service: planner, path: /task, method: POST}", "expected http, got nothing")
+	} else {
+		k.required(p.key("http", "service"), s.HTTP.Service, "planner")
+		k.request(p.key("http"), &s.HTTP.HTTP)
+	}
+	if k.number(p.key("requests")) && (s.Requests < 1 || s.Requests > 64) {
+		k.fail(p.key("requests"), "", "expected 1 to 64, got %d", s.Requests)
+	}
+	k.oneOf(p.key("resumed"), s.Resumed, slices.Sorted(maps.Keys(checks)))
+}
+
+// kinds counts which of the ways to ask are written.
+func (k *checker) kinds(p path, keys ...string) int {
 	kinds := 0
-	for _, key := range []string{"http", "exec", "tcp", "log"} {
+	for _, key := range keys {
 		if k.given(p.key(key)) {
 			kinds++
 		}
 	}
-	if kinds != 1 {
-		k.fail(p, "write http: {path: /health}, for example", "expected one of http, exec, tcp and log, got %d of them", kinds)
+	return kinds
+}
+
+// question checks that a check asks exactly one thing.
+func (k *checker) question(p path, c Check) {
+	if kinds := k.kinds(p, "http", "exec", "tcp", "log", "logNot", "script"); kinds != 1 {
+		k.fail(p, "write http: {path: /health}, for example", "expected one of http, exec, tcp, log, logNot and script, got %d of them", kinds)
 	}
-	k.request(p.key("http"), c.HTTP)
-	if k.sequence(p.key("exec")) && (len(c.Exec) == 0 || c.Exec[0] == "") {
-		k.fail(p.key("exec"), "write exec: [python3, -m, agent.recall]", "expected a command")
+	if c.HTTP != nil {
+		k.request(p.key("http"), &c.HTTP.HTTP)
+		k.positive(p.key("http", "within"), c.HTTP.Within)
 	}
+	k.command(p.key("exec"), c.Exec)
+	k.script(p.key("script"), c.Script)
 	k.port(p.key("tcp"), c.TCP)
-	if _, err := regexp.Compile(c.Log); err != nil {
-		k.fail(p.key("log"), "", "%w", err)
+	for key, text := range map[string]string{"log": c.Log, "logNot": c.LogNot} {
+		if _, err := regexp.Compile(text); err != nil {
+			k.fail(p.key(key), "", "%w", err)
+		}
+	}
+	if c.Contains != "" && len(c.Exec) == 0 && len(c.Script) == 0 {
+		k.fail(p.key("contains"), "for http, write json; for log, the expression itself", "only the output of exec and script can contain something")
 	}
 	k.oneOf(p.key("survives"), c.Survives, []string{"restart", "recreate"})
+	if c.Survives != "" && c.LogNot != "" {
+		k.fail(p.key("survives"), "remove it", "a log that must not hold something is looked at when the run ends, not before and after")
+	}
 	k.positive(p.key("timeout"), c.Timeout)
+	k.write(p.key("write"), c)
+}
+
+// write checks what is done before a check that must survive.
+func (k *checker) write(p path, c Check) {
+	if c.Write == nil {
+		return
+	}
+	if c.Survives == "" {
+		k.fail(p, "write survives: recreate", "nothing is done between writing and reading")
+	}
+	if kinds := k.kinds(p, "http", "exec", "script"); kinds != 1 {
+		k.fail(p, "write http: {path: /learn, method: POST, body: …}, for example", "expected one of http, exec and script, got %d of them", kinds)
+	}
+	k.request(p.key("http"), c.Write.HTTP)
+	k.command(p.key("exec"), c.Write.Exec)
+	k.script(p.key("script"), c.Write.Script)
+}
+
+func (k *checker) command(p path, argv []string) {
+	if k.sequence(p) && (len(argv) == 0 || argv[0] == "") {
+		k.fail(p, "write exec: [python3, -m, agent.recall]", "expected a command")
+	}
+}
+
+// script checks that a program is one of the project's own: what runs on this
+// machine is what was reviewed.
+func (k *checker) script(p path, argv []string) {
+	if !k.sequence(p) {
+		return
+	}
+	if len(argv) == 0 || argv[0] == "" {
+		k.fail(p, "write script: [scripts/smoke-story]", "expected a command")
+		return
+	}
+	k.file(p.index(0), argv[0])
 }
 
 func (k *checker) request(p path, h *HTTP) {
@@ -84,8 +170,14 @@ func (k *checker) memory(p path, m Memory) {
 	}
 	k.positive(p.key("horizon"), m.Horizon)
 	load := p.key("load")
-	if m.Load.HTTP != nil && m.Load.Exec != nil {
-		k.fail(load, "keep one of them", "expected http or exec, got both")
+	if kinds := k.kinds(load, "http", "exec", "script"); kinds > 1 {
+		k.fail(load, "keep one of them", "expected one of http, exec and script, got %d of them", kinds)
+	}
+	if s := m.Load.Script; s != nil {
+		if !k.given(load.key("script", "command")) {
+			k.fail(load.key("script", "command"), "write command: [scripts/load]", "expected a command")
+		}
+		k.script(load.key("script", "command"), s.Command)
 	}
 	if h := m.Load.HTTP; h != nil {
 		k.required(load.key("http", "service"), h.Service, "planner")

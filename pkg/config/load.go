@@ -94,8 +94,8 @@ func defaults() File {
 		Scan:    Scan{FailOn: "critical", IgnoreFile: defaultIgnoreFile, MaxAge: 24 * time.Hour},
 		Sign:    Sign{Key: defaultKey},
 		Smoke: Smoke{
-			Timeout: 2 * time.Minute,
-			Memory:  Memory{Duration: time.Minute, Warmup: 10 * time.Second, MaxPercentOfLimit: 90, Horizon: 24 * time.Hour},
+			Timeout: 2 * time.Minute, Egress: "allow", State: "recreate",
+			Memory: Memory{Duration: time.Minute, Warmup: 10 * time.Second, MaxPercentOfLimit: 90, Horizon: 24 * time.Hour},
 		},
 		Ledger: Ledger{File: FileLedger{Path: ".promote/ledger"}},
 	}
@@ -126,6 +126,12 @@ func (c *Config) complete() {
 	}
 	if e := c.Smoke.Memory.Load.Exec; e != nil {
 		e.Rate = orElse(e.Rate, 10)
+	}
+	if s := c.Smoke.Memory.Load.Script; s != nil {
+		s.Rate = orElse(s.Rate, 10)
+	}
+	if s := c.Smoke.Stop; s != nil && c.absent(at("smoke", "stop", "requests")) {
+		s.Requests = 4
 	}
 	if g := c.Ledger.Git; g != nil {
 		g.Remote, g.Branch = orElse(g.Remote, "origin"), orElse(g.Branch, "promote-ledger")

@@ -62,7 +62,7 @@ func TestTheExampleLoads(t *testing.T) {
 		t.Errorf("got %+v", c.File)
 	}
 	wantChecks := []Check{
-		{Name: "answers", Service: "planner", HTTP: &HTTP{Path: "/health", Status: 200}, Timeout: 10 * time.Second},
+		{Name: "answers", Service: "planner", HTTP: &CheckHTTP{HTTP: HTTP{Path: "/health", Status: 200}}, Timeout: 10 * time.Second},
 		{Name: "remembers", Service: "planner", Exec: []string{"python3", "-m", "agent.recall"}, Survives: "recreate", Timeout: 10 * time.Second},
 	}
 	if !reflect.DeepEqual(c.Smoke.Checks, wantChecks) {

@@ -24,6 +24,15 @@ func (r *Rate) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Scalar is a text, a number, or true or false, as it is written.
+type Scalar string
+
+// UnmarshalText takes the text form.
+func (s *Scalar) UnmarshalText(b []byte) error {
+	*s = Scalar(b)
+	return nil
+}
+
 // Day is the beginning of a day in UTC, or an instant.
 type Day struct{ time.Time }
 

@@ -54,6 +54,8 @@ func schema(t *testing.T) []byte {
 			return scalar(`^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`)
 		case reflect.TypeFor[Day](), reflect.TypeFor[LastDay]():
 			return scalar(`^[0-9]{4}-[0-9]{2}-[0-9]{2}`)
+		case reflect.TypeFor[Scalar]():
+			return &generate.Schema{OneOf: []*generate.Schema{{Type: "string"}, {Type: "number"}, {Type: "boolean"}}}
 		case reflect.TypeFor[Rate]():
 			return scalar(`^[0-9]+(\.[0-9]+)?/[smh]$`)
 		case reflect.TypeFor[Holders]():
@@ -135,6 +137,8 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 		example, string(demo), "name: a\nregistry: ghcr.io/a\n",
 		"name: a\nregistry: ghcr.io/a\nledger: {file: {path: x, shared: true}}\n",
 		"name: a\nregistry: ghcr.io/a\nregistries: {'localhost:5000': {plainHTTP: false, ca: x.pem, mirrors: [a.dev/b]}, docker.io: {}}\n",
+		"name: a\nregistry: ghcr.io/a\nsmoke: {checks: [{name: a, service: b, http: {json: {a: 3, b: true, c: x, 'd[0]': ''}, within: 500ms}}, {name: c, service: b, logNot: x}]}\n",
+		"name: a\nregistry: ghcr.io/a\nsmoke: {egress: deny, state: off, parity: {accept: [{environment: a, field: model, statement: c}]}, stop: {http: {service: a, path: /x}}}\n",
 		"name: a\nregistry: ghcr.io/a\nscan: {waive: [{distribution: debian 12, statement: why, expires: 2030-01-31}]}\n",
 	}
 	for _, text := range good {
@@ -150,6 +154,8 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 		head + "trust: {builder: [{key: x}]}\n", head + "smoke: {memory: {maxPercentOfLimit: 101}}\n",
 		head + "smoke: {checks: [{name: a, service: b, http: {path: health}}]}\n",
 		head + "smoke: {memory: {load: {http: {service: a, rate: 20}}}}\n",
+		head + "smoke: {egress: maybe}\n", head + "smoke: {state: keep}\n", head + "smoke: {stop: {requests: 4}}\n", head + "smoke: {parity: {accept: [{environment: a, field: b}]}}\n",
+		head + "smoke: {checks: [{name: a, service: b, http: {json: {a: [1]}}}]}\n", head + "smoke: {stop: {http: {service: a}, requests: 65}}\n",
 		head + "environments: {a: {targets: [{host: x}]}}\n", head + "environments: {a: {approvals: {notBy: [me]}}}\n",
 		head + "environments: {a: {strategy: {onFailure: pray}}}\n", head + "notify: [{webhook: https://hooks.example.com/secret}]\n",
 		head + "notify: [{webhook: env://X, on: [paniced]}]\n",
