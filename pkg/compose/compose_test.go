@@ -181,7 +181,7 @@ func TestSources(t *testing.T) {
 	got, _ := json.Marshal(f.Sources())
 	want := `[{"service":"bus","image":"redis:8","file":"compose.prod.yml","line":8},` +
 		`{"service":"migrate","build":{"context":"` + dir + `/migrate","dockerfile":"Dockerfile"},"file":"compose.yaml","line":25},` +
-		`{"service":"planner","build":{"context":"` + dir + `","dockerfile":"Dockerfile","target":"planner","args":{"PYTHON":"3.11"}},"file":"compose.yaml","line":9}]`
+		`{"service":"planner","build":{"context":"` + dir + `","dockerfile":"Dockerfile","target":"planner","args":{"PYTHON":"3.11"}},"tag":"acme/planner:dev","file":"compose.yaml","line":9}]`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -20,6 +20,7 @@ func (f *Files) Sources() []release.Source {
 		if build := object(s.spec["build"]); build != nil {
 			at = s.at.in("build")
 			source.Build = f.build(build)
+			source.Tag, _ = withDefaults(text(s.spec["image"]))
 		} else {
 			source.Image = text(s.spec["image"])
 		}

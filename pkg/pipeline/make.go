@@ -538,7 +538,7 @@ func (m *making) smokeTest(ctx context.Context) error {
 		event.Start(ctx, "[smoke] %s", m.version).Cached()
 		return nil
 	}
-	smoke, err := m.p.Smoker.Smoke(ctx, SmokeRequest{Release: m.identity, Model: m.document.Models[release.SmokeModel], Variables: smokeVariables(m.document), Images: m.subjects()})
+	smoke, err := m.p.Smoker.Smoke(ctx, smokeRequest(m.identity, m.document, m.subjects()))
 	if err != nil {
 		return err
 	}
@@ -547,16 +547,6 @@ func (m *making) smokeTest(ctx context.Context) error {
 		return nil
 	}
 	return denial("the prod-like run failed", SmokeReasons(smoke))
-}
-
-// smokeVariables names what the smoke model's placeholders take from the
-// environment.
-func smokeVariables(d release.Document) []string {
-	var names []string
-	for _, v := range d.Lock.Models[release.SmokeModel].Environment {
-		names = append(names, v.Name)
-	}
-	return names
 }
 
 // SmokeReasons puts a failed smoke run into words.

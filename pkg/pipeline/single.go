@@ -79,7 +79,7 @@ func (p *Pipeline) Smoke(ctx context.Context, argument string) (release.Smoke, e
 			return release.Smoke{}, err
 		}
 	}
-	result, err := p.Smoker.Smoke(ctx, SmokeRequest{Release: digest, Model: doc.Models[release.SmokeModel], Variables: smokeVariables(doc), Images: images})
+	result, err := p.Smoker.Smoke(ctx, smokeRequest(digest, doc, images))
 	if err != nil {
 		return result, err
 	}

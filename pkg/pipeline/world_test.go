@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,6 +24,9 @@ type world struct {
 	head        release.Head
 	scan        release.Result
 	smoke       release.Result
+	smoked      pipeline.SmokeRequest // the last run's
+	sources     []release.Source      // beside planner
+	findings    []release.Reason
 	attachments map[release.Subject][]release.Attachment
 	documents   map[release.Subject]release.Document
 	records     release.History
@@ -134,6 +138,7 @@ func (w *world) Scan(_ context.Context, s release.Subject) (release.Scan, error)
 
 func (w *world) Smoke(_ context.Context, r pipeline.SmokeRequest) (release.Smoke, error) {
 	w.note("smoke")
+	w.smoked = r
 	s := release.Smoke{Release: r.Release, Result: w.smoke, Started: w.now, Finished: w.now, Services: []release.SmokeService{{Name: "planner", Healthy: true}},
 		Checks: []release.SmokeCheck{{Name: "memory", Result: w.smoke, Detail: "executor leaks"}}}
 	var err error
@@ -144,7 +149,8 @@ func (w *world) Smoke(_ context.Context, r pipeline.SmokeRequest) (release.Smoke
 func (w *world) Load(_ context.Context, files []string) (pipeline.Composition, error) {
 	return pipeline.Composition{
 		Model:   fmt.Appendf(nil, `{"name":"agent-%s"}`, files[0]),
-		Sources: []release.Source{{Service: "planner", Build: &release.BuildSpec{}}},
+		Sources: append([]release.Source{{Service: "planner", Build: &release.BuildSpec{}}}, w.sources...), Findings: w.findings,
+		Requirements: release.Requirements{Environment: []release.Variable{{Name: "KEY_" + strings.ToUpper(files[0])}}},
 	}, nil
 }
 

@@ -174,6 +174,8 @@ type Source struct {
 	Build   *BuildSpec `json:"build,omitempty"`
 	// Image is the reference as written, for services without a build.
 	Image string `json:"image,omitempty"`
-	File  string `json:"file,omitempty"` // where it stands
-	Line  int    `json:"line,omitempty"`
+	// Tag is what docker compose build calls the image, if the files say so.
+	Tag  string `json:"tag,omitempty"`
+	File string `json:"file,omitempty"` // where it stands
+	Line int    `json:"line,omitempty"`
 }

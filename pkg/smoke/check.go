@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -14,11 +13,16 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// checks makes the configured checks in order.
+// checks makes the configured checks in order, then looks at the state of
+// services that none of them moved.
 func (r *run) checks(ctx context.Context) error {
 	for _, c := range r.Checks {
+		if c.LogNot != "" {
+			continue // see quiet
+		}
 		step := event.Start(ctx, "[smoke] check %s", c.Name)
-		failed, detail, err := r.check(ctx, c)
+		begin := time.Now()
+		failed, detail, err := r.check(ctx, c.with(r.token))
 		if err != nil {
 			step.Done(err)
 			return err
@@ -28,46 +32,66 @@ func (r *run) checks(ctx context.Context) error {
 		} else {
 			r.add(c.Name, release.Passed, "%s", detail)
 		}
+		last := &r.result.Checks[len(r.result.Checks)-1]
+		last.Service, last.Seconds = c.Service, time.Since(begin).Seconds()
 		step.Done(failed)
 	}
-	return nil
+	return r.keeps(ctx)
 }
 
 // check makes one check, twice if something must survive. failed is what the
 // application did wrong, err that it could not be asked.
 func (r *run) check(ctx context.Context, c Check) (failed error, detail string, err error) {
+	if c.Write != nil {
+		bounded, cancel := context.WithTimeout(ctx, max(c.Timeout, checkTimeout))
+		_, failed := r.do(bounded, c.Name, c.Service, *c.Write, "")
+		cancel()
+		if failed != nil {
+			return fmt.Errorf("writing: %w", failed), "", r.alive(ctx, failed)
+		}
+	}
 	before, failed := r.ask(ctx, c)
 	if failed != nil || c.Survives == "" {
 		return failed, before.detail, r.alive(ctx, failed)
 	}
-	bounded, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
-	err = r.monitor.move(bounded, c.Service, func(id string) error {
-		if c.Survives == Restart {
-			return r.Engine.Restart(bounded, id, 0)
-		}
-		return r.Runner.Recreate(bounded, r.workload, c.Service)
-	}, func() error { return r.settle(bounded) })
-	if err != nil {
-		unwell, seen := r.unwell(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil, "", ctx.Err()
-		case seen == nil && unwell != "":
-			return fmt.Errorf("after %s: %s", c.Survives, unwell), "", nil
-		case seen == nil && bounded.Err() != nil:
-			return fmt.Errorf("after %s %w within %s", c.Survives, errStuck, r.Timeout), "", nil
-		}
-		return nil, "", err
+	if failed, err = r.move(ctx, c.Service, c.Survives); failed != nil || err != nil {
+		return failed, "", err
 	}
 	after, failed := r.ask(ctx, c)
 	switch {
 	case failed != nil:
 		return fmt.Errorf("before %s it passed, after it: %w", c.Survives, failed), "", r.alive(ctx, failed)
-	case len(c.Exec) > 0 && !bytes.Equal(before.output, after.output):
-		return fmt.Errorf("%s changed by %s: %q before, %q after", strings.Join(c.Exec, " "), c.Survives, oneLine(string(before.output)), oneLine(string(after.output))), "", nil
+	case !bytes.Equal(before.output, after.output):
+		return fmt.Errorf("%s changed by %s: %q before, %q after", strings.Join(append(c.Exec, c.Script...), " "), c.Survives,
+			oneLine(string(before.output)), oneLine(string(after.output))), "", nil
 	}
 	return nil, fmt.Sprintf("%s, and again after %s", before.detail, c.Survives), nil
+}
+
+// move restarts or replaces a service and waits until all are well again. failed
+// is that they did not become so.
+func (r *run) move(ctx context.Context, service, how string) (failed, err error) {
+	bounded, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	err = r.monitor.move(bounded, service, func(id string) error {
+		if how == Restart {
+			return r.Engine.Restart(bounded, id, 0)
+		}
+		return r.Runner.Recreate(bounded, r.workload, service)
+	}, func() error { return r.settle(bounded) })
+	if err == nil {
+		return nil, nil
+	}
+	unwell, seen := r.unwell(ctx)
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case seen == nil && unwell != "":
+		return fmt.Errorf("after %s: %s", how, unwell), nil
+	case seen == nil && bounded.Err() != nil:
+		return fmt.Errorf("after %s %w within %s", how, errStuck, r.Timeout), nil
+	}
+	return nil, err
 }
 
 // settle waits until every service is well again.
@@ -107,75 +131,26 @@ func (r *run) alive(ctx context.Context, failed error) error {
 	return nil
 }
 
-// answer is what a passed check found.
-type answer struct {
-	detail string
-	output []byte
-}
-
-// ask asks until the answer is as wanted or the check's time is over.
-func (r *run) ask(ctx context.Context, c Check) (answer, error) {
-	timeout := c.Timeout
-	if timeout <= 0 {
-		timeout = checkTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	pause := 50 * time.Millisecond
-	var last error
-	for {
-		a, err := r.once(ctx, c)
-		if err == nil {
-			return a, nil
+// quiet judges the checks of what no line of a log may say, when everything has
+// been said.
+func (r *run) quiet(ctx context.Context) error {
+	for _, c := range r.Checks {
+		if c.LogNot == "" {
+			continue
 		}
-		if ctx.Err() == nil || last == nil {
-			last = err // the reason, rather than that time was over
+		line, found, err := r.search(ctx, r.monitor.id(c.Service), c.LogNot)
+		switch {
+		case err != nil:
+			if err := r.alive(ctx, err); err != nil {
+				return err
+			}
+			r.add(c.Name, release.Failed, "its log cannot be read: %v", err)
+		case found:
+			r.add(c.Name, release.Failed, "logged %s", line)
+		default:
+			r.add(c.Name, release.Passed, "no line of the log matches %s", c.LogNot)
 		}
-		select {
-		case <-ctx.Done():
-			return answer{}, fmt.Errorf("%w (for %s)", last, timeout)
-		case <-time.After(pause):
-			pause = min(2*pause, time.Second)
-		}
+		r.result.Checks[len(r.result.Checks)-1].Service = c.Service
 	}
-}
-
-func (r *run) once(ctx context.Context, c Check) (answer, error) {
-	switch {
-	case c.HTTP != nil:
-		path := c.HTTP.Path
-		if path == "" {
-			path = "/"
-		}
-		return answer{detail: "answered " + path}, r.http(ctx, c.Service, *c.HTTP)
-	case c.TCP > 0:
-		return answer{detail: fmt.Sprintf("port %d takes connections", c.TCP)}, r.dial(ctx, c.Service, c.TCP)
-	case c.Log != "":
-		return r.logged(ctx, c)
-	}
-	exit, output, err := r.Engine.Exec(ctx, r.monitor.id(c.Service), c.Exec)
-	if err == nil && exit != 0 {
-		err = fmt.Errorf("%s gave exit code %d: %s", strings.Join(c.Exec, " "), exit, oneLine(string(output)))
-	}
-	return answer{detail: fmt.Sprintf("%s: %s", strings.Join(c.Exec, " "), oneLine(string(output))), output: output}, err
-}
-
-// logLines is how much of a log is searched.
-const logLines = 10_000
-
-func (r *run) logged(ctx context.Context, c Check) (answer, error) {
-	raw, err := r.Engine.Logs(ctx, r.monitor.id(c.Service), logLines)
-	if err != nil {
-		return answer{}, err
-	}
-	want, err := regexp.Compile(c.Log)
-	if err != nil {
-		return answer{}, err
-	}
-	for line := range bytes.Lines(raw) {
-		if want.Match(bytes.TrimRight(line, "\r\n")) {
-			return answer{detail: "logged " + oneLine(string(line))}, nil
-		}
-	}
-	return answer{}, fmt.Errorf("no line of the log matches %s", c.Log)
+	return nil
 }

@@ -56,8 +56,9 @@ func (r *run) address(ctx context.Context, service string, port int) (string, er
 	return "", fmt.Errorf("port %d of %s is not reachable: the container is %s", port, service, c.State)
 }
 
-// request makes one request and reports what is wrong with the answer.
-func request(ctx context.Context, client *http.Client, address string, h HTTP) error {
+// request makes one request and reports what is wrong with the answer, and how
+// long it took to the last byte.
+func request(ctx context.Context, client *http.Client, address string, h HTTP) (took time.Duration, err error) {
 	method, path := h.Method, h.Path
 	if method == "" {
 		method = http.MethodGet
@@ -67,25 +68,32 @@ func request(ctx context.Context, client *http.Client, address string, h HTTP) e
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+address+path, strings.NewReader(h.Body))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	req.Header.Set("User-Agent", "promote-smoke")
 	if h.Body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	begin := time.Now()
 	resp, err := client.Do(req)
 	if err != nil {
-		return withoutAddress(err, address)
+		return 0, withoutAddress(err, address)
 	}
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, mostAnswer))
+	took = time.Since(begin)
 	switch {
 	case h.Status != 0 && resp.StatusCode != h.Status:
-		return fmt.Errorf("%s %s answered %d, want %d: %s", method, path, resp.StatusCode, h.Status, oneLine(string(body)))
+		return took, fmt.Errorf("%s %s answered %d, want %d: %s", method, path, resp.StatusCode, h.Status, oneLine(string(body)))
 	case h.Status == 0 && resp.StatusCode >= 400:
-		return fmt.Errorf("%s %s answered %d: %s", method, path, resp.StatusCode, oneLine(string(body)))
+		return took, fmt.Errorf("%s %s answered %d: %s", method, path, resp.StatusCode, oneLine(string(body)))
+	case h.Within > 0 && took > h.Within:
+		return took, fmt.Errorf("%s %s answered %d after %s, want within %s", method, path, resp.StatusCode, round(took), h.Within)
 	}
-	return nil
+	if err := wants(body, h.JSON); err != nil {
+		return took, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return took, nil
 }
 
 // withoutAddress takes the address of this run out of an error, so that the
@@ -108,11 +116,11 @@ func (r *run) dial(ctx context.Context, service string, port int) error {
 	return conn.Close()
 }
 
-func (r *run) http(ctx context.Context, service string, h HTTP) error {
+func (r *run) http(ctx context.Context, service string, h HTTP) (time.Duration, error) {
 	s, _ := r.workload.Service(service)
 	address, err := r.address(ctx, service, portOf(s, h.Port))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	return request(ctx, r.client, address, h)
 }

@@ -18,13 +18,17 @@ func newID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// projectInfix is in the project names of all runs.
+const projectInfix = "-smoke-"
+
 // isolate makes a workload one that meets nothing that runs already: project,
 // containers, networks and volumes get names of this run, published ports free
 // ones on loopback. External networks and volumes become the run's own, and
 // volumes lose their driver: a test must not reach, let alone write, the state
-// of a place where the release runs for real.
-func isolate(w release.Workload, id string, reach []reached) release.Workload {
-	project := w.Project + "-smoke-" + id
+// of a place where the release runs for real. deny makes every network one
+// without a way out.
+func isolate(w release.Workload, id string, reach []reached, deny bool) release.Workload {
+	project := w.Project + projectInfix + id
 	out := release.Workload{Project: project, Labels: maps.Clone(w.Labels)}
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
@@ -33,8 +37,8 @@ func isolate(w release.Workload, id string, reach []reached) release.Workload {
 	networks, internal := map[string]string{}, map[string]bool{}
 	for _, n := range w.Networks {
 		name := project + "_" + n.Key
-		networks[n.Name], internal[name] = name, n.Internal
-		out.Networks = append(out.Networks, release.NetworkSpec{Key: n.Key, Name: name, Internal: n.Internal})
+		networks[n.Name], internal[name] = name, n.Internal || deny
+		out.Networks = append(out.Networks, release.NetworkSpec{Key: n.Key, Name: name, Internal: n.Internal || deny})
 	}
 	volumes := map[string]string{}
 	for _, v := range w.Volumes {
@@ -62,7 +66,9 @@ func isolate(w release.Workload, id string, reach []reached) release.Workload {
 				s.Mounts[i].Source = name
 			}
 		}
-		s.Ports = freePorts(s, internal, reach)
+		if s.Ports = freePorts(s, internal, reach); deny { // nothing is published from where nothing gets out
+			s.Ports = nil
+		}
 		out.Services = append(out.Services, s)
 	}
 	return out
@@ -130,12 +136,18 @@ func (o Options) reaches() []reached {
 		if c.HTTP != nil {
 			add(c.Service, c.HTTP.Port)
 		}
+		if c.Write != nil && c.Write.HTTP != nil {
+			add(c.Service, c.Write.HTTP.Port)
+		}
 		if c.TCP > 0 {
 			add(c.Service, c.TCP)
 		}
 	}
 	if l := o.Memory.Load; l.HTTP != nil {
 		add(l.Service, l.HTTP.Port)
+	}
+	if t := o.stopTest(); t.HTTP != nil {
+		add(t.Service, t.HTTP.Port)
 	}
 	return list
 }

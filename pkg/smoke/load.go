@@ -50,7 +50,10 @@ func (r *run) load(ctx context.Context, w *work) {
 	}
 	client := newClient(l.Concurrency)
 	defer client.CloseIdleConnections()
-	r.atRate(ctx, w, l, func(ctx context.Context) error { return request(ctx, client, address, *l.HTTP) })
+	r.atRate(ctx, w, l, func(ctx context.Context) error {
+		_, err := request(ctx, client, address, *l.HTTP)
+		return err
+	})
 }
 
 // atRate begins a request whenever one is due, whatever has become of those

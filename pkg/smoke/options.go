@@ -2,9 +2,6 @@ package smoke
 
 import (
 	"context"
-	"fmt"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -93,6 +90,25 @@ type Options struct {
 	Runner        Runner
 	Checks        []Check
 	Memory        MemoryTest
+	Stop          StopTest
+	// State is Recreate or Off: whether every service with a named volume is
+	// replaced once, if no check does it. Empty is Recreate.
+	State string
+	// DenyEgress gives the run no way out. Checks then talk to the containers'
+	// own addresses, which must be reachable from here.
+	DenyEgress bool
+	// Environments names those whose models the workload was compared with,
+	// Parity is what differs, and Accept what of it somebody answers for.
+	Environments []string
+	Parity       []release.Difference
+	Accept       []Accepted
+	// Owner says whose run this is, see Owner; it becomes a label of everything
+	// that the run makes.
+	Owner string
+	// Dir is the project's root, where scripts are, and Environ what they see,
+	// in the form of os.Environ.
+	Dir     string
+	Environ []string
 	// Timeout bounds the start and each check together with what it needs; 0 is
 	// two minutes.
 	Timeout time.Duration
@@ -108,19 +124,54 @@ const (
 	Recreate = "recreate" // the container is replaced, as a deployment does
 )
 
+// Off is what State is without recreating.
+const Off = "off"
+
+// Accepted is a difference between models that somebody answers for.
+type Accepted struct {
+	Environment string `json:"environment"`
+	Service     string `json:"service,omitempty"`
+	Field       string `json:"field"`
+	Statement   string `json:"statement"`
+}
+
+// Ask is one thing to do: one of HTTP, Exec and Script.
+type Ask struct {
+	HTTP *HTTP    `json:"http,omitempty"`
+	Exec []string `json:"exec,omitempty"` // in the container
+	// Script is a program of the project with its arguments, run on this machine.
+	Script []string `json:"script,omitempty"`
+}
+
+// StopTest is what is under way when a service is told to stop.
+type StopTest struct {
+	Ask
+	Service  string `json:"service,omitempty"`
+	Requests int    `json:"requests,omitempty"` // at once; 0 is four
+	// Resumed is a check that passes after a start if what was lost was taken up.
+	Resumed string `json:"resumed,omitempty"`
+}
+
 // Check is one thing to ask of a running service. Exactly one of HTTP, Exec,
-// TCP and Log is set. It is asked until it answers as wanted or its time is
-// over.
+// TCP, Log, LogNot and Script is set. It is asked until it answers as wanted or
+// its time is over; LogNot is looked at when the run ends.
 type Check struct {
-	Name    string   `json:"name"` // letters, digits, - _ and .
-	Service string   `json:"service"`
+	Name    string   `json:"name"`              // letters, digits, - _ and .
+	Service string   `json:"service,omitempty"` // a script needs none
 	HTTP    *HTTP    `json:"http,omitempty"`
-	Exec    []string `json:"exec,omitempty"` // exit code 0 is wanted
-	TCP     int      `json:"tcp,omitempty"`  // a port that must take connections
-	Log     string   `json:"log,omitempty"`  // a regular expression that a line of the log must match
+	Exec    []string `json:"exec,omitempty"`   // exit code 0 is wanted
+	TCP     int      `json:"tcp,omitempty"`    // a port that must take connections
+	Log     string   `json:"log,omitempty"`    // a regular expression that a line of the log must match
+	LogNot  string   `json:"logNot,omitempty"` // one that none may match
+	Script  []string `json:"script,omitempty"` // as in Ask; exit code 0 is wanted
+	// Contains are words that the output of Exec or Script must hold.
+	Contains string `json:"contains,omitempty"`
+	// Write is done once before a check that must survive. {{token}} in it, and
+	// in what the check asks and wants, is a random word of the run.
+	Write *Ask `json:"write,omitempty"`
 	// Survives is empty, Restart or Recreate: the check is made, then that is
-	// done to the service, then the check is made again. For Exec the output
-	// must be the same both times.
+	// done to the service, then the check is made again. For Exec and Script the
+	// output must be the same both times.
 	Survives string        `json:"survives,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"` // 0 is ten seconds
 }
@@ -133,6 +184,11 @@ type HTTP struct {
 	// Port in the container; 0 is the first that the service publishes or exposes.
 	Port int    `json:"port,omitempty"`
 	Body string `json:"body,omitempty"`
+	// JSON is what is wanted in the answer, by path (a.b[0].c), as it is written;
+	// an empty value must only be there.
+	JSON map[string]string `json:"json,omitempty"`
+	// Within is how long an answer may take; 0 is any time.
+	Within time.Duration `json:"within,omitempty"`
 }
 
 // MemoryTest says how to look for too much memory, and for leaks.
@@ -147,16 +203,18 @@ type MemoryTest struct {
 	Horizon time.Duration `json:"horizon,omitempty"`
 }
 
-// Load is what keeps a service busy: requests, or a command that is repeated.
+// Load is what keeps a service busy: requests, or a command or script that is
+// repeated.
 type Load struct {
 	Service     string   `json:"service,omitempty"`
 	HTTP        *HTTP    `json:"http,omitempty"`
 	Rate        float64  `json:"rate,omitempty"`        // requests a second; 0 is 10
 	Concurrency int      `json:"concurrency,omitempty"` // at most so many at once; 0 is 8
 	Exec        []string `json:"exec,omitempty"`
+	Script      []string `json:"script,omitempty"` // as in Ask
 }
 
-func (l Load) none() bool { return l.HTTP == nil && len(l.Exec) == 0 }
+func (l Load) none() bool { return l.HTTP == nil && len(l.Exec) == 0 && len(l.Script) == 0 }
 
 const (
 	defaultTimeout  = 2 * time.Minute
@@ -176,6 +234,9 @@ func (o Options) withDefaults() Options {
 	if o.window <= 0 {
 		o.window = minWindow
 	}
+	if o.State == "" {
+		o.State = Recreate
+	}
 	if o.Memory.MaxPercentOfLimit <= 0 {
 		o.Memory.MaxPercentOfLimit = defaultPercent
 	}
@@ -189,87 +250,4 @@ func (o Options) withDefaults() Options {
 		o.Memory.Load.Concurrency = 8
 	}
 	return o
-}
-
-var checkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-
-// validate refuses before anything starts what could never work.
-func (o Options) validate() error {
-	if len(o.Workload.Services) == 0 {
-		return misconfigured("the smoke model has no services")
-	}
-	seen := map[string]bool{}
-	for _, c := range o.Checks {
-		if !checkName.MatchString(c.Name) || seen[c.Name] {
-			return misconfigured("smoke check %q: want a name of its own of letters, digits, - _ and .", c.Name)
-		}
-		seen[c.Name] = true
-		if err := o.validCheck(c); err != nil {
-			return misconfigured("smoke check %s: %w", c.Name, err)
-		}
-	}
-	l := o.Memory.Load
-	if l.none() {
-		return nil
-	}
-	if err := o.target(l.Service, l.HTTP); err != nil {
-		return misconfigured("smoke.memory.load: %w", err)
-	}
-	if l.HTTP != nil && len(l.Exec) > 0 {
-		return misconfigured("smoke.memory.load: want http or exec")
-	}
-	if o.Memory.Warmup >= o.Memory.Duration && o.Memory.Duration > 0 {
-		return misconfigured("smoke.memory: warmup %s leaves nothing of duration %s", o.Memory.Warmup, o.Memory.Duration)
-	}
-	return nil
-}
-
-func (o Options) validCheck(c Check) error {
-	kinds := 0
-	for _, set := range []bool{c.HTTP != nil, len(c.Exec) > 0, c.TCP != 0, c.Log != ""} {
-		if set {
-			kinds++
-		}
-	}
-	if kinds != 1 {
-		return fmt.Errorf("want one of http, exec, tcp and log")
-	}
-	if c.Survives != "" && c.Survives != Restart && c.Survives != Recreate {
-		return fmt.Errorf("survives: want %s or %s, got %q", Restart, Recreate, c.Survives)
-	}
-	if _, err := regexp.Compile(c.Log); err != nil {
-		return err
-	}
-	if c.TCP < 0 || c.TCP > 65535 {
-		return fmt.Errorf("tcp: want a port, got %d", c.TCP)
-	}
-	return o.target(c.Service, c.HTTP)
-}
-
-// target checks that a service is there, runs on, and has a port if one is needed.
-func (o Options) target(name string, h *HTTP) error {
-	s, ok := o.Workload.Service(name)
-	switch {
-	case !ok:
-		return fmt.Errorf("the smoke model has no service %q, it has %s", name, strings.Join(serviceNames(o.Workload), ", "))
-	case s.OneShot:
-		return fmt.Errorf("service %s completes and answers nothing", name)
-	case h != nil && h.Path != "" && !strings.HasPrefix(h.Path, "/"):
-		return fmt.Errorf("path %q: want it to start with /", h.Path)
-	case h != nil && portOf(s, h.Port) == 0:
-		return fmt.Errorf("service %s publishes no port; write port", name)
-	}
-	return nil
-}
-
-func serviceNames(w release.Workload) []string {
-	var names []string
-	for _, s := range w.Services {
-		names = append(names, s.Name)
-	}
-	return names
-}
-
-func misconfigured(format string, args ...any) error {
-	return release.Faultf(release.KindConfig, "correct smoke in promote.yaml", format, args...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/event"
@@ -16,6 +17,7 @@ import (
 type run struct {
 	Options
 	workload release.Workload
+	token    string // a random word of this run
 	monitor  *monitor
 	client   *http.Client
 	result   release.Smoke
@@ -41,7 +43,11 @@ func Run(ctx context.Context, o Options) (release.Smoke, error) {
 		return release.Smoke{}, err
 	}
 	id := newID()
-	r := &run{Options: o, workload: isolate(o.Workload, id, o.reaches()), client: newClient(4)}
+	r := &run{Options: o, token: newID(), client: newClient(4)}
+	r.workload = isolate(o.Workload, id, o.reaches(), o.DenyEgress)
+	if o.Owner != "" {
+		r.workload.Labels[release.LabelOwner] = o.Owner
+	}
 	defer r.client.CloseIdleConnections()
 	r.monitor = newMonitor(o.Engine, r.workload, o.Interval)
 	r.result = release.Smoke{Release: o.Release, Project: r.workload.Project, Started: time.Now().UTC()}
@@ -57,6 +63,7 @@ func Run(ctx context.Context, o Options) (release.Smoke, error) {
 
 // all is what a run does, in order.
 func (r *run) all(ctx context.Context) error {
+	r.parity()
 	watching, stop := context.WithCancel(ctx)
 	wait, err := r.monitor.follow(watching)
 	if err != nil {
@@ -81,7 +88,10 @@ func (r *run) all(ctx context.Context) error {
 	}
 	r.judge(up)
 	if up {
-		return r.stop(ctx)
+		if err := r.stop(ctx); err != nil {
+			return err
+		}
+		return r.quiet(ctx)
 	}
 	return nil
 }
@@ -179,7 +189,14 @@ func (r *run) teardown(ctx context.Context) (err error) {
 }
 
 func (r *run) add(name string, result release.Result, format string, args ...any) {
-	r.result.Checks = append(r.result.Checks, release.SmokeCheck{Name: name, Result: result, Detail: fmt.Sprintf(format, args...)})
+	c := release.SmokeCheck{Name: name, Result: result, Detail: fmt.Sprintf(format, args...)}
+	if _, rest, ok := strings.Cut(name, "/"); ok { // "healthy/planner", "state/planner/memory"
+		service, _, _ := strings.Cut(rest, "/")
+		if _, there := r.workload.Service(service); there {
+			c.Service = service
+		}
+	}
+	r.result.Checks = append(r.result.Checks, c)
 }
 
 // finish closes the result: it is as good as its worst check.

@@ -30,6 +30,7 @@ type world struct {
 	handler  http.HandlerFunc
 	memory   func(service string, running time.Duration) int64
 	stop     func(service string) int // the exit code of a stop
+	logs     func(service string) []byte
 	workload release.Workload
 }
 
@@ -105,6 +106,14 @@ func (w *world) Stop(ctx context.Context, id string, grace time.Duration) error 
 		return nil
 	}
 	return w.Fake.Stop(ctx, id, grace)
+}
+
+func (w *world) Logs(ctx context.Context, id string, lines int) ([]byte, error) {
+	raw, err := w.Fake.Logs(ctx, id, lines)
+	if c, found := w.Fake.Inspect(ctx, id); found == nil && w.logs != nil {
+		raw = w.logs(c.Service)
+	}
+	return raw, err
 }
 
 func (w *world) Up(ctx context.Context, l release.Workload) error {
@@ -281,7 +290,7 @@ func TestNamesOfItsOwn(t *testing.T) {
 			s.Networks[i].Aliases = []string{"the-planner", "planner"}
 		}
 	})
-	got := isolate(w.workload, "0a1b2c3d", []reached{{"planner", 9000}, {"planner", 8080}, {"bus", 6379}})
+	got := isolate(w.workload, "0a1b2c3d", []reached{{"planner", 9000}, {"planner", 8080}, {"bus", 6379}}, false)
 	raw, _ := json.Marshal(got)
 	for _, real := range []string{`"agent_memory"`, `"agent_default"`, `"edge"`, `"shared"`, "production", "the-planner", `"agent-planner-1"`, "external", "10.0.0.5", `"80"`} {
 		if strings.Contains(strings.ReplaceAll(string(raw), `"key":"edge"`, ""), real) && !strings.Contains(`"key":"shared"`, real) {

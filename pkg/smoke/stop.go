@@ -17,20 +17,30 @@ const defaultGrace = 10 * time.Second
 func (r *run) stop(ctx context.Context) (err error) {
 	step := event.Start(ctx, "[smoke] stop in good order")
 	defer func() { step.Done(err) }()
+	test := r.stopTest()
 	for _, s := range slices.Backward(r.workload.Services) {
 		l := r.monitor.get(s.Name)
 		if s.OneShot || l.last.State != "running" {
 			continue
 		}
-		begin := time.Now()
-		err := r.monitor.move(ctx, s.Name, func(id string) error { return r.Engine.Stop(ctx, id, s.StopGrace) }, nil)
+		var took time.Duration
+		stop := func() error {
+			begin := time.Now()
+			defer func() { took = time.Since(begin) }()
+			return r.monitor.move(ctx, s.Name, func(id string) error { return r.Engine.Stop(ctx, id, s.StopGrace) }, nil)
+		}
+		if test.HTTP != nil && test.Service == s.Name && !l.ailing() {
+			err = r.drain(ctx, s, test, stop)
+		} else {
+			err = stop()
+		}
 		if err != nil {
 			return err
 		}
 		if l.ailing() {
 			continue // how it ends says nothing about how it would in health
 		}
-		r.judgeStop(s, r.monitor.get(s.Name).last, time.Since(begin))
+		r.judgeStop(s, r.monitor.get(s.Name).last, took)
 	}
 	return nil
 }
