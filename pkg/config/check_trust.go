@@ -95,7 +95,8 @@ func (k *checker) holders(p path, role release.Role, h *Holders) {
 	case role == release.Approver:
 		k.fail(threshold, "environments.E.approvals.required is the quorum of approvers", "%s has no threshold here", role)
 	case !slices.Contains(release.QuorumRoles, role):
-		k.fail(threshold, "remove it", "%s has no threshold: one party of that role acts at a time", role)
+		k.fail(threshold, "remove it; environments.E.approvals.required says how many have to agree to a promotion, and owner.threshold how many to a change of the rules",
+			"%s has no threshold: one party of that role acts at a time", role)
 	case h.Threshold < 1:
 		k.fail(threshold, "", "expected at least 1, got %d", h.Threshold)
 	case h.Threshold > len(names):
