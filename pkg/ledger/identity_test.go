@@ -130,3 +130,33 @@ func TestALineOfTwoPayloadsIsNone(t *testing.T) {
 		}
 	}
 }
+
+// TestTheSameNameElsewhereIsSomebodyElse: whoever has the last writer's name by
+// another issuer cannot cover that record.
+func TestTheSameNameElsewhereIsSomebodyElse(t *testing.T) {
+	h := newHouse(t)
+	trust := team(1, ops)
+	trust.Roles[release.Owner] = []release.Party{{Name: "a", Identity: "a@acme.dev", Issuer: actions}}
+	trust.Roles[release.Approver] = []release.Party{{Name: "b", Identity: "a@acme.dev", Issuer: "https://other.example"}}
+	h.must(ops, first(trust))
+	h.must(h.ci("a@acme.dev", actions, release.Claims{}), changed(rulesB, trust))
+	_, checkpoint, err := h.open(nobody).Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := h.ci("a@acme.dev", "https://other.example", release.Claims{}).Sign(t.Context(), ledger.PayloadTypeCheckpoint, []byte(checkpoint.Text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raw, err = release.CanonicalJSON(raw); err != nil {
+		t.Fatal(err)
+	}
+	state, err := h.store.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.store.Replace(ledger.State{Log: state.Log, Checkpoint: raw})
+	if _, _, err := h.open(nobody).Read(t.Context()); release.KindOf(err) != release.KindIntegrity || !strings.Contains(err.Error(), "must be signed by the role promoter") {
+		t.Errorf("a checkpoint by somebody else: %v", err)
+	}
+}
