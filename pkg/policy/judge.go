@@ -27,6 +27,9 @@ func (p *Policy) Judge(ctx context.Context, f release.Facts) ([]release.Verdict,
 		return nil, release.Denied("name the compose files in promote.yaml and run promote release",
 			"judging %s %s: a release without a digest or without services has nothing to judge", f.Release.Name, f.Release.Version)
 	}
+	if err := p.ready(); err != nil {
+		return nil, err
+	}
 	facts, err := input(f)
 	if err != nil {
 		return nil, release.Faultf(release.KindInternal, "report this as a defect of promote", "writing the facts for policies: %w", err)

@@ -325,7 +325,11 @@ func TestJudgingSideBySide(t *testing.T) {
 
 func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
-		if _, err := Load(b.Context(), Options{}); err != nil {
+		p, err := Load(b.Context(), Options{})
+		if err == nil {
+			err = p.ready()
+		}
+		if err != nil {
 			b.Fatal(err)
 		}
 	}

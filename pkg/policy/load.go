@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -44,6 +45,7 @@ type Policy struct {
 	gates   []gate
 	digest  release.Digest
 	timeout time.Duration
+	ready   func() error // compiles and prepares, once
 }
 
 type gate struct {
@@ -54,7 +56,9 @@ type gate struct {
 }
 
 // Load reads, checks and compiles the default gates and those of a team, and
-// prepares them once for all judgements. What is wrong with a file is a
+// prepares them once for all judgements. Where there are only those that ship
+// with promote, which its tests compile, that is left to the first judgement: it
+// takes as long as everything else that most commands do. What is wrong with a file is a
 // *release.Fault of KindConfig with its place; several are release.Errors.
 // Tests (*_test.rego) are neither compiled nor part of the digest.
 func Load(ctx context.Context, o Options) (*Policy, error) {
@@ -73,21 +77,30 @@ func Load(ctx context.Context, o Options) (*Policy, error) {
 	if len(gates) == 0 {
 		return nil, release.Faultf(release.KindConfig, "reinstall promote", "loading policies: there are no gates")
 	}
-	compiler, err := compile(sources)
-	if err != nil {
-		return nil, err
-	}
-	if faults := checkReferences(compiler, sources); len(faults) > 0 {
-		return nil, faults
-	}
 	p := &Policy{gates: gates, digest: digestOf(sources), timeout: o.Timeout}
 	if p.timeout <= 0 {
 		p.timeout = defaultTimeout
 	}
-	if err := p.prepare(ctx, compiler); err != nil {
+	p.ready = sync.OnceValue(func() error { return p.finish(context.WithoutCancel(ctx), sources) })
+	if len(o.Dirs) == 0 && o.Defaults == nil {
+		return p, nil
+	}
+	if err := p.ready(); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// finish compiles what was read.
+func (p *Policy) finish(ctx context.Context, sources []source) error {
+	compiler, err := compile(sources)
+	if err != nil {
+		return err
+	}
+	if faults := checkReferences(compiler, sources); len(faults) > 0 {
+		return faults
+	}
+	return p.prepare(ctx, compiler)
 }
 
 func (o Options) defaults() fs.FS {
