@@ -59,7 +59,11 @@ smoke-variants: ## services that misbehave, each many times: the table in docs/s
 	@$(setup); nice go test -tags=engine -count=1 -timeout 3h -run TestReliability ./pkg/smoke \
 	-args -rounds '$(ROUNDS)' -lanes '$(LANES)' -variants '$(VARIANTS)' -table '$(CURDIR)/docs/smoke.md'
 
-# With ARGS only copies, side by side: make bench ARGS='-only B2,B3 -delays 20 -runs 3'
+# FUZZTIME is how long each runs; FUZZ chooses by package and name.
+fuzz: ## every parser of outside bytes, fuzzed for FUZZTIME (60s) each: docs/fuzzing.md
+	@scripts/fuzz "$(or $(FUZZTIME),60s)" "$(or $(FUZZ),.)"
+
+# With ARGS only some, side by side: make bench ARGS='-only B2,B3 -delays 20 -runs 3'
 bench: build ## the benchmarks: against other tools, and Go's own
 	@scripts/packages skopeo
 	go run ./internal/bench/cmd $(ARGS)

@@ -16,7 +16,7 @@ import (
 // measured again, so that a run of some benchmarks brings the others along. No
 // report there is an empty one.
 func (r *Report) KeepOthers(dir string) error {
-	raw, err := os.ReadFile(filepath.Join(dir, "registry.json"))
+	raw, err := os.ReadFile(filepath.Join(dir, r.part+".json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -25,7 +25,7 @@ func (r *Report) KeepOthers(dir string) error {
 	}
 	var earlier Report
 	if err := json.Unmarshal(raw, &earlier); err != nil {
-		return fmt.Errorf("%s: %w", filepath.Join(dir, "registry.json"), err)
+		return fmt.Errorf("%s: %w", filepath.Join(dir, r.part+".json"), err)
 	}
 	measured := map[string]bool{}
 	for _, result := range r.Results {

@@ -20,14 +20,32 @@ type Programs struct {
 	Skopeo  string
 	Cosign  string // empty if it was not asked for
 	Peers   string // the worker with their libraries
+	// For verifying; empty if they were not asked for.
+	CosignLibrary string // the worker with cosign's
+	Conftest      string
 }
+
+// Versions are those of cosign and conftest.
+func (p Programs) Versions() (map[string]string, error) {
+	cosign, err := version(p.Cosign, cosignModule)
+	if err != nil {
+		return nil, err
+	}
+	conftest, err := version(p.Conftest, conftestModule)
+	return map[string]string{"cosign": "cosign " + cosign + ", conftest " + conftest}, err
+}
+
+const (
+	conftestModule  = "github.com/open-policy-agent/conftest"
+	conftestVersion = "v0.71.1"
+)
 
 // peersDirectory is the module of peers/.
 var peersDirectory = filepath.Join("internal", "bench", "peers")
 
 // BuildPeers builds the peers in a directory that may hold an earlier build,
 // from the checkout at root. What is missing is an error.
-func BuildPeers(ctx context.Context, root, dir string, cosign bool, log io.Writer) (Programs, error) {
+func BuildPeers(ctx context.Context, root, dir string, cosign, evidence bool, log io.Writer) (Programs, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Programs{}, err
 	}
@@ -50,9 +68,45 @@ func BuildPeers(ctx context.Context, root, dir string, cosign bool, log io.Write
 	if cosign {
 		fmt.Fprintln(log, "bench: building cosign")
 		p.Cosign = in("cosign")
-		err = buildCosign(ctx, root, dir, p.Cosign)
+		if err := buildCosign(ctx, root, dir, p.Cosign); err != nil {
+			return Programs{}, err
+		}
 	}
-	return p, err
+	if !evidence {
+		return p, nil
+	}
+	p.CosignLibrary, p.Conftest = in("cosign-library"), in("conftest")
+	if err := buildCosignLibrary(ctx, root, dir, p.CosignLibrary); err != nil {
+		return Programs{}, err
+	}
+	if v, err := version(p.Conftest, conftestModule); err == nil && v == conftestVersion {
+		return p, nil
+	}
+	fmt.Fprintln(log, "bench: building conftest")
+	install := exec.CommandContext(ctx, "go", "install", conftestModule+"@"+conftestVersion)
+	install.Dir, install.Env = dir, append(plain, "GOBIN="+dir, "GOFLAGS=")
+	if out, err := install.CombinedOutput(); err != nil {
+		return Programs{}, fmt.Errorf("building conftest: %w: %s", err, tail(string(out)))
+	}
+	return p, nil
+}
+
+// buildCosignLibrary builds the worker with cosign's library in the module that
+// cosign was built in.
+func buildCosignLibrary(ctx context.Context, root, dir, binary string) error {
+	scratch := filepath.Join(dir, "cosign-module")
+	text, err := os.ReadFile(filepath.Join(root, peersDirectory, "cosign", "main.go"))
+	if err != nil {
+		return err
+	}
+	worker := filepath.Join(scratch, "worker")
+	if err := os.MkdirAll(worker, 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(worker, "main.go"), text, 0o644); err != nil {
+		return err
+	}
+	return goBuild(ctx, scratch, append(os.Environ(), "GOFLAGS=", "GOWORK=off"), "-mod=mod", "-tags=cosign", "-o", binary, "./worker")
 }
 
 func goBuild(ctx context.Context, dir string, env []string, args ...string) error {

@@ -19,15 +19,25 @@ type Report struct {
 	Delays  []int    `json:"delaysMilliseconds"`
 	Runs    int      `json:"runs"` // of each copy, at most
 	Results []Result `json:"results"`
+
+	part string // what its files are called
 }
 
 // NewReport makes a report of results that were found on this machine, with the
 // registries below a directory.
 func NewReport(o Options, storage string, results []Result) *Report {
-	return &Report{Machine: ThisMachine(storage), Delays: o.Delays, Runs: o.Runs, Results: results}
+	return &Report{Machine: ThisMachine(storage), Delays: o.Delays, Runs: o.Runs, Results: results, part: "registry"}
 }
 
-// Write writes registry.md and registry.json to a directory.
+// NewEvidenceReport is NewReport for what an EvidenceSuite found.
+func NewEvidenceReport(o Options, storage string, results []Result) *Report {
+	r := NewReport(o, storage, results)
+	r.part = "evidence"
+	return r
+}
+
+// Write writes a page and the figures in full to a directory: registry.md and
+// registry.json, or evidence.md and evidence.json.
 func (r *Report) Write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -40,15 +50,20 @@ func (r *Report) Write(dir string) error {
 	if err := r.Markdown(&text); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "registry.json"), append(raw, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, r.part+".json"), append(raw, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "registry.md"), text.Bytes(), 0o644)
+	return os.WriteFile(filepath.Join(dir, r.part+".md"), text.Bytes(), 0o644)
 }
 
 // Markdown writes the report for people.
 func (r *Report) Markdown(w io.Writer) error {
 	p := &page{Report: r}
+	if r.part == "evidence" {
+		p.evidence()
+		_, err := w.Write(p.text.Bytes())
+		return err
+	}
 	p.head()
 	p.summary()
 	for _, group := range p.groups() {
@@ -186,7 +201,11 @@ func requests(r Result) string {
 
 // group is a table with a row for each tool and a column for each delay.
 func (p *page) group(group []Result) {
-	p.line("## %s %s, %s\n", group[0].Case, group[0].Work, group[0].Spec)
+	title := group[0].Case + " " + group[0].Work
+	if group[0].Spec != (Spec{}) {
+		title += ", " + group[0].Spec.String()
+	}
+	p.line("## %s\n", title)
 	var delays []int
 	var tools []*Tool
 	for _, r := range group {

@@ -39,18 +39,25 @@ func run(ctx context.Context, args []string) error {
 		known := registry.RememberCapabilities(args[1])
 		return bench.Work(os.Stdin, os.Stdout, func(o bench.Order) error { return copyImage(ctx, o, known) })
 	}
+	if len(args) == 1 && args[0] == "gate" {
+		warm := gates{}
+		return bench.Work(os.Stdin, os.Stdout, func(o bench.Order) error { return warm.do(ctx, o) })
+	}
 	s, err := parse(args)
 	if err != nil {
 		return err
 	}
-	results, err := measure(ctx, s)
-	if err != nil {
+	copied, verified, err := measure(ctx, s)
+	if err != nil || s.out != "" {
 		return err
 	}
-	if s.out == "" {
-		return bench.NewReport(s.Options, s.storage, results).Markdown(os.Stdout)
+	if len(copied) > 0 {
+		err = bench.NewReport(s.Options, s.storage, copied).Markdown(os.Stdout)
 	}
-	return nil
+	if len(verified) > 0 {
+		err = errors.Join(err, bench.NewEvidenceReport(s.Options, s.storage, verified).Markdown(os.Stdout))
+	}
+	return err
 }
 
 func parse(args []string) (settings, error) {
@@ -63,7 +70,7 @@ func parse(args []string) (settings, error) {
 	flags.StringVar(&s.root, "root", ".", "the checkout")
 	flags.StringVar(&s.cache, "cache", "", "where peers are built (default: in the user's cache)")
 	flags.StringVar(&s.storage, "storage", "", "where the registries keep their content (default: memory, else the temporary directory)")
-	flags.StringVar(&s.out, "out", "", "write registry.md and registry.json here, and keep what they say of other benchmarks (default: docs/benchmarks for a whole run, else standard output)")
+	flags.StringVar(&s.out, "out", "", "write registry.md, evidence.md and their .json here, and keep what they say of other benchmarks (default: docs/benchmarks for a whole run, else standard output)")
 	if err := flags.Parse(args); err != nil {
 		return s, err
 	}
@@ -104,28 +111,29 @@ func (s *settings) defaults(whole bool) error {
 	return nil
 }
 
-func measure(ctx context.Context, s settings) (results []bench.Result, err error) {
-	programs, err := bench.BuildPeers(ctx, s.root, s.cache, s.Wants("B4"), s.Log)
+func measure(ctx context.Context, s settings) (copied, verified []bench.Result, err error) {
+	evidence := s.Wants("B5") || s.Wants("B15")
+	programs, err := bench.BuildPeers(ctx, s.root, s.cache, s.Wants("B4") || evidence, evidence, s.Log)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dir, err := os.MkdirTemp(s.storage, "promote-bench-")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	world, err := bench.NewWorld(filepath.Join(dir, "registries"), localregistry.Handler)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, world.Close()) }()
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	tools, err := bench.NewToolset(ctx, programs, world, dir, self, "worker", filepath.Join(dir, "capabilities.json"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, tools.Close()) }()
 	suite := &bench.Suite{World: world, Tools: tools.For, Options: s.Options}
@@ -138,7 +146,17 @@ func measure(ctx context.Context, s settings) (results []bench.Result, err error
 			return report.Write(s.out)
 		}
 	}
-	return suite.Run(ctx)
+	if copied, err = suite.Run(ctx); err != nil || !evidence {
+		return copied, nil, err
+	}
+	if verified, err = verifying(ctx, s, programs, world, dir, self); err != nil || s.out == "" {
+		return copied, verified, err
+	}
+	report := bench.NewEvidenceReport(s.Options, s.storage, verified)
+	if err := report.KeepOthers(s.out); err != nil {
+		return copied, verified, err
+	}
+	return copied, verified, report.Write(s.out)
 }
 
 // copyImage copies with our library, with a new client.
