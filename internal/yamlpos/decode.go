@@ -35,7 +35,7 @@ func Decode(n *Node, into any) error {
 		return fmt.Errorf("decoding YAML: want a pointer, got %T", into)
 	}
 	d := decoder{}
-	d.value(n, v.Elem(), "")
+	d.value(n, v.Elem(), n.path)
 	slices.SortStableFunc(d.errs, func(a, b *release.Fault) int {
 		if a.Line != b.Line {
 			return a.Line - b.Line
@@ -102,7 +102,9 @@ func (d *decoder) custom(n *Node, v reflect.Value, path string) bool {
 	switch u := v.Addr().Interface().(type) {
 	case Unmarshaler:
 		d.duplicates(n, path)
-		d.add(n, path, u.UnmarshalNode(n))
+		named := *n
+		named.path = path
+		d.add(n, path, u.UnmarshalNode(&named))
 		return true
 	case encoding.TextUnmarshaler:
 		if n.Kind != Scalar || n.IsNull() {

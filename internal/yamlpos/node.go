@@ -54,7 +54,8 @@ type Node struct {
 
 	duplicates []*Node // the second and further keys of the same text
 	text       *text
-	weight     int // nodes of the subtree, aliases expanded
+	weight     int    // nodes of the subtree, aliases expanded
+	path       string // where a type of its own finds it, for messages
 }
 
 // Pair is one entry of a mapping.

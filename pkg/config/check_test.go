@@ -130,7 +130,7 @@ func TestMistakes(t *testing.T) {
 		{trust("builder: [{name: a, identity: x, issuer: https://y, claims: {}}]"), `4:63: trust.builder[0].claims: it asks for nothing`},
 		{trust("builder: [{name: a, key: keys/ops.pub, claims: {ref: x}}]"), `4:13: trust.builder[0]: expected a key or an identity, got both`},
 		{trust("builder: [{name: a, key: keys/ops.pub, notBefore: 2027-01-02, notAfter: 2027-01-01}]"), `4:75: trust.builder[0].notAfter: it ends before notBefore`},
-		{trust("builder: [{name: a, key: keys/ops.pub, notAfter: soon}]"), `4:52: [0].notAfter: expected a day such as 2027-01-31, got "soon"`},
+		{trust("builder: [{name: a, key: keys/ops.pub, notAfter: soon}]"), `4:52: trust.builder[0].notAfter: expected a day such as 2027-01-31, got "soon"`},
 		{trust("revoked: [{key: keys/ops.pub}]"), `4:13: trust.revoked[0].reason: expected a value, got nothing`},
 		{trust("revoked: [{reason: lost}]"), `4:13: trust.revoked[0]: expected a key or an identity`},
 		{trust("revoked: [{key: 'sha256:00', reason: lost}]"), `4:19: trust.revoked[0].key: digest "sha256:00": want 64 hex digits, got 2`},
