@@ -25,8 +25,8 @@ func (k *checker) keyless(p path, s *Keyless) {
 	case len(k.errs) > before:
 	case s.RekorVersion != 1 && s.RekorVersion != 2:
 		k.fail(version, "write 1 or 2", "Rekor of version %d is unknown", s.RekorVersion)
-	case k.c.Sign.LegacySignatures:
-		k.fail(at("sign", "legacySignatures"), "remove it, or remove sign.keyless and sign with the key", "an identity signs bundles only, and cosign's older form is asked for")
+	case k.c.Sign.LegacySignatures && s.RekorVersion != 1:
+		k.fail(at("sign", "legacySignatures"), "remove it, or write sign.keyless.rekorVersion: 1", "cosign's older form holds the entry of a log of version 1 only")
 	case s.RekorVersion == 2 && s.Timestamp == "":
 		k.fail(version, "write timestamp: https://…/api/v1/timestamp", "a log of version 2 gives no time: a timestamp authority is needed too")
 	case (s.Fulcio != publicFulcio || s.Rekor != publicRekor) && k.c.Sign.TrustedRoot == "":

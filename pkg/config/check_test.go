@@ -100,7 +100,7 @@ func TestMistakes(t *testing.T) {
 		{"sign: {key: env://A, keyless: {}}\n", `3:31: sign.keyless: signing with an identity needs a trust section that names it`},
 		{"sign: {key: env://A, keyless: {rekorVersion: 3}}\n", `3:46: sign.keyless.rekorVersion: Rekor of version 3 is unknown`},
 		{"sign: {key: env://A, keyless: {rekorVersion: 2}}\n", `3:46: sign.keyless.rekorVersion: a log of version 2 gives no time: a timestamp authority is needed too`},
-		{"sign: {key: env://A, keyless: {}, legacySignatures: true}\n", `3:53: sign.legacySignatures: an identity signs bundles only, and cosign's older form is asked for`},
+		{"sign: {key: env://A, keyless: {rekorVersion: 2, timestamp: 'https://t.example'}, legacySignatures: true}\n", `3:100: sign.legacySignatures: cosign's older form holds the entry of a log of version 1 only`},
 		{"sign: {key: env://A, keyless: {fulcio: 'https://fulcio.example.com'}}\n", `3:31: sign.keyless: sign.trustedRoot is missing: the public one knows nothing of these services`},
 		{"sign: {key: env://A, trustedRoot: absent.json}\n", `3:35: sign.trustedRoot: absent.json does not exist`},
 		{"sign: {key: env://A, trustedRoot: promote.yaml}\n", `3:35: sign.trustedRoot: promote.yaml: canonical JSON: invalid character 'a' in literal null (expecting 'u')`},

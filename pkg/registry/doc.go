@@ -34,7 +34,7 @@
 //  8. Referrers are listed with the OCI 1.1 API, or from the fallback tag
 //     sha256-<hex> where a registry has none; its index is changed by whoever
 //     attaches, who looks again afterwards. Cosign's tags sha256-<hex>.sig, .att
-//     and .sbom are read and copied, too.
+//     and .sbom are read and copied, too; to the first one signatures are added.
 //  9. A copy with evidence looks for it while it looks for everything else
 //     (evidence.go): about each manifest, and about what is found so. All of it
 //     is judged before the destination gets its first manifest.

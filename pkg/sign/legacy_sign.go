@@ -32,11 +32,7 @@ const signatureType = "cosign container image signature"
 // release.LegacySignature), whose annotation holds the signature. It says as
 // much as a statement of type release.PredicateSignature, and no more.
 func (k *Key) SignLegacy(ctx context.Context, s release.Subject) (release.LegacyAttachment, error) {
-	var payload simpleSigning
-	payload.Critical.Identity.Reference = s.Repository
-	payload.Critical.Image.Digest = s.Digest.String()
-	payload.Critical.Type = signatureType
-	text, err := json.Marshal(payload)
+	text, err := simpleSigningOf(s)
 	if err != nil {
 		return release.LegacyAttachment{}, signing(release.MediaTypeSimpleSigning, err)
 	}
@@ -47,13 +43,18 @@ func (k *Key) SignLegacy(ctx context.Context, s release.Subject) (release.Legacy
 	if err != nil {
 		return release.LegacyAttachment{}, signing(release.MediaTypeSimpleSigning, err)
 	}
-	return release.LegacyAttachment{Kind: release.LegacySignature, MediaType: release.MediaTypeSimpleSigning, Digest: release.DigestOf(text), Content: text,
-		Annotations: map[string]string{release.AnnotationLegacySignature: base64.StdEncoding.EncodeToString(sig)}}, nil
+	return legacySignature(text, sig), nil
 }
 
-// SignLegacy refuses: tools that read no bundles would want the log's entry and
-// the certificate in forms that nothing else here has.
-func (i *Identity) SignLegacy(context.Context, release.Subject) (release.LegacyAttachment, error) {
-	return release.LegacyAttachment{}, signing(release.MediaTypeSimpleSigning,
-		release.Faultf(release.KindConfig, "leave sign.legacySignatures out, or sign with a key", "an identity signs bundles only"))
+func simpleSigningOf(s release.Subject) ([]byte, error) {
+	var payload simpleSigning
+	payload.Critical.Identity.Reference = s.Repository
+	payload.Critical.Image.Digest = s.Digest.String()
+	payload.Critical.Type = signatureType
+	return json.Marshal(payload)
+}
+
+func legacySignature(text, sig []byte) release.LegacyAttachment {
+	return release.LegacyAttachment{Kind: release.LegacySignature, MediaType: release.MediaTypeSimpleSigning, Digest: release.DigestOf(text), Content: text,
+		Annotations: map[string]string{release.AnnotationLegacySignature: base64.StdEncoding.EncodeToString(sig)}}
 }

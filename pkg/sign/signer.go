@@ -14,7 +14,7 @@ type Signer interface {
 	// certificate's identity and claims.
 	Proof() Proof
 	Sign(ctx context.Context, st release.Statement) (release.Attachment, error)
-	// SignLegacy signs a subject in cosign's older form; only keys do.
+	// SignLegacy signs a subject in cosign's older form.
 	SignLegacy(ctx context.Context, s release.Subject) (release.LegacyAttachment, error)
 	// SignEnvelope signs a ledger's record or checkpoint: a key gives a bare DSSE
 	// envelope, an identity a sigstore bundle around one.

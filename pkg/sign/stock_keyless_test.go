@@ -61,7 +61,11 @@ func stockKeyless(t *testing.T, in *instance) (verifies func(*testing.T)) {
 	each(t, "is verified by us", able, func(t *testing.T, cosign, version string, rekor int) {
 		identityIsVerifiedByUs(t, in, cosign, version, rekor)
 	})
+	older := signedInTheOlderForm(t, in)
 	return func(t *testing.T) {
+		for _, cosign := range strings.Split(os.Getenv(stockPaths), "\n") {
+			t.Run(cosignVersion(t, cosign)+" verifies the older form", func(t *testing.T) { verifiesOurOlderForm(t, in, cosign, older) })
+		}
 		all := func(string, int) bool { return true }
 		each(t, "verifies ours", all, func(t *testing.T, cosign, _ string, rekor int) { verifiesOurIdentity(t, in, cosign, ours[rekor]) })
 	}
@@ -108,6 +112,49 @@ func verifiesOurIdentity(t *testing.T, in *instance, cosign string, s stand) {
 				t.Error("cosign verifies it")
 			}
 		})
+	}
+}
+
+// signedInTheOlderForm is a stand with a signature of ours and no bundle.
+func signedInTheOlderForm(t *testing.T, in *instance) stand {
+	t.Helper()
+	s := newStand(t)
+	i, err := OpenIdentity(t.Context(), in.services(t, 2))
+	check(t, err)
+	defer i.Close()
+	if _, err := i.SignLegacy(t.Context(), s.subject); release.KindOf(err) != release.KindConfig {
+		t.Errorf("with Rekor's second version: %v", err)
+	}
+	i, err = OpenIdentity(t.Context(), in.services(t, 1))
+	check(t, err)
+	defer i.Close()
+	a, err := i.SignLegacy(t.Context(), s.subject)
+	check(t, err)
+	client := registrytest.NewClient(t, registry.Limits{})
+	check(t, client.AttachLegacy(t.Context(), s.subject, a))
+	list, err := client.LegacyAttachments(t.Context(), s.subject)
+	check(t, err)
+	for name, party := range map[string]release.Party{"alice": personally(in), "bob": {Name: "bob", Identity: "bob@example.com", Issuer: in.people.server.URL}} {
+		v, err := New(Options{Root: in.root, Trust: release.Trust{Roles: map[release.Role][]release.Party{release.Builder: {party}}}})
+		check(t, err)
+		if e := v.VerifyLegacy(t.Context(), s.subject, list)[0]; e.Counts(release.PredicateSignature) != (name == "alice") {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+	return s
+}
+
+func verifiesOurOlderForm(t *testing.T, in *instance, cosign string, s stand) {
+	s.commands(t, in, cosign)
+	verify := func(identity string) (string, error) {
+		return s.run(t, cosign, "verify", "--certificate-identity", identity, "--certificate-oidc-issuer", in.people.server.URL,
+			"--new-bundle-format=false", "--trusted-root", "trusted_root.json", s.image.String())
+	}
+	if out, err := verify(email); err != nil {
+		t.Errorf("%v: %s", err, tail([]byte(out)))
+	}
+	if _, err := verify("bob@example.com"); err == nil {
+		t.Error("cosign verifies it for somebody else")
 	}
 }
 
