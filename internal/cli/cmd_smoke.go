@@ -17,6 +17,7 @@ import (
 func (r *run) smokeCommand() *cli.Command {
 	return r.command(command{
 		name: "smoke", usage: "run a release under production's conditions", arguments: "[RELEASE]", most: 1,
+		flags:   []cli.Flag{&cli.BoolFlag{Name: "compose", Usage: "run the working tree's local images, as docker compose build left them; no evidence"}},
 		formats: []string{"junit", "html"}, action: r.smoke,
 	})
 }
@@ -33,10 +34,31 @@ func (s smokeResult) writeAs(format string, w io.Writer) error {
 }
 
 func (r *run) smoke(ctx context.Context, c *cli.Context) error {
+	if c.Bool("compose") {
+		return r.smokeTree(ctx, c)
+	}
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
 		result, err := p.Smoke(ctx, c.Args().First())
 		return r.emitWith(err, smokeResult{result}, func(w io.Writer) error { return printSmoke(w, result) })
 	})
+}
+
+// smokeTree is the inner loop: what is on this machine, not a release.
+func (r *run) smokeTree(ctx context.Context, c *cli.Context) error {
+	if c.NArg() > 0 {
+		return release.Misuse("leave out --compose, or "+c.Args().First(), "promote smoke --compose runs the working tree, not release %s", c.Args().First())
+	}
+	configuration, err := r.load()
+	if err != nil {
+		return err
+	}
+	p, closePipeline, err := r.wiring.Pipeline(ctx, configuration, PipelineOptions{Tree: true})
+	if err != nil {
+		return err
+	}
+	defer closePipeline()
+	result, err := p.SmokeTree(ctx)
+	return r.emitWith(err, smokeResult{result}, func(w io.Writer) error { return printSmoke(w, result) })
 }
 
 // sparkCells is how wide a service's memory is drawn in the summary.

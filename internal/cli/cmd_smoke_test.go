@@ -2,12 +2,15 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/promote-dev/promote/pkg/config"
+	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -68,5 +71,39 @@ func TestSmokeIsWrittenInEveryForm(t *testing.T) {
 	valid(t, "smoke", text)
 	if _, err := parseOutputs([]string{"html"}, nil); err == nil {
 		t.Error("every command offers html")
+	}
+}
+
+// treeModels and treeSmoker are the two ports that the inner loop needs.
+type (
+	treeModels struct{ pipeline.Models }
+	treeSmoker struct{ asked *pipeline.SmokeRequest }
+)
+
+func (treeModels) Load(context.Context, []string) (pipeline.Composition, error) {
+	return pipeline.Composition{Model: []byte(`{"name":"agent"}`), Sources: []release.Source{{Service: "planner"}}}, nil
+}
+
+func (s treeSmoker) Smoke(_ context.Context, r pipeline.SmokeRequest) (release.Smoke, error) {
+	*s.asked = r
+	return smoked(), nil
+}
+
+func TestSmokeOfTheTreeOpensNothingElse(t *testing.T) {
+	var asked pipeline.SmokeRequest
+	var with PipelineOptions
+	r, _ := testRun(t, Wiring{Pipeline: func(_ context.Context, c *config.Config, o PipelineOptions) (*pipeline.Pipeline, func(), error) {
+		with = o
+		return &pipeline.Pipeline{Project: pipeline.Project{Models: c.Models()}, Models: treeModels{}, Smoker: treeSmoker{&asked}}, func() {}, nil
+	}})
+	if code := r.main(t.Context(), []string{"smoke", "--compose"}); code != 3 { // the run failed
+		t.Errorf("exit code %d, want 3", code)
+	}
+	if !with.Tree || asked.Local["planner"] != "agent-planner" || !asked.Release.IsZero() {
+		t.Errorf("opened with %+v, asked for %+v", with, asked)
+	}
+	r, errOut := testRun(t, Wiring{})
+	if code := r.main(t.Context(), []string{"smoke", "--compose", "v1"}); code != 2 {
+		t.Errorf("with a release: exit code %d, want 2\n%s", code, errOut())
 	}
 }

@@ -46,6 +46,9 @@ type PipelineOptions struct {
 	// Offline makes a pipeline that touches no network: it reads the ledger, keys
 	// and what lies on this machine.
 	Offline bool
+	// Tree makes a pipeline that smokes the working tree with local images, and
+	// nothing else: no ledger, key or registry is opened.
+	Tree bool
 	// Key is what to sign with instead of sign.key; empty is sign.key. It
 	// changes nothing about who is trusted.
 	Key string

@@ -106,15 +106,15 @@ func doSmoke(ctx context.Context, w smokeWork) (release.Smoke, error) {
 	if err != nil {
 		return release.Smoke{}, err
 	}
-	workload, err := compose.Resolve(w.Model, environment(os.Environ()), w.Images)
-	if err != nil {
-		return release.Smoke{}, err
-	}
 	host, err := engine.Open(ctx, w.Target, engine.Options{Keychain: client.Credentials})
 	if err != nil {
 		return release.Smoke{}, err
 	}
 	defer host.Close()
+	workload, err := w.workload(ctx, host)
+	if err != nil {
+		return release.Smoke{}, err
+	}
 	images := map[string]release.PlatformImage{}
 	info, err := host.Info(ctx)
 	if err != nil {
@@ -135,6 +135,28 @@ func doSmoke(ctx context.Context, w smokeWork) (release.Smoke, error) {
 		return release.Smoke{}, err
 	}
 	return smoke.Run(ctx, o)
+}
+
+// workload resolves the smoke model with the release's images, or with the
+// engine's own.
+func (w smokeWork) workload(ctx context.Context, host *engine.Host) (release.Workload, error) {
+	if len(w.Local) == 0 {
+		return compose.Resolve(w.Model, environment(os.Environ()), w.Images)
+	}
+	local := map[string]release.Subject{}
+	for service, name := range w.Local {
+		id, err := host.LocalImage(ctx, name)
+		if err != nil {
+			return release.Workload{}, fmt.Errorf("service %s: %w", service, err)
+		}
+		// A model names repositories, even where none is asked.
+		local[service] = release.Subject{Repository: "local.invalid/" + service, Digest: id}
+	}
+	resolved, err := compose.Resolve(w.Model, environment(os.Environ()), local)
+	for i := range resolved.Services {
+		resolved.Services[i].Image.Repository = ""
+	}
+	return resolved, err
 }
 
 // compare tells a run how the models of later environments differ from the one

@@ -80,7 +80,7 @@ func creation(project string, s release.ServiceSpec, image string, labels map[st
 		Config: &container.Config{
 			Hostname: s.Hostname, User: s.User, WorkingDir: s.WorkingDir,
 			Env: environment(s.Environment), Cmd: s.Command, Entrypoint: s.Entrypoint,
-			Image: s.Image.String(), Tty: s.TTY, OpenStdin: s.StdinOpen,
+			Image: reference(s.Image), Tty: s.TTY, OpenStdin: s.StdinOpen,
 			ExposedPorts: exposed, Healthcheck: healthcheck(s.Health),
 			StopSignal: s.StopSignal, StopTimeout: seconds(s.StopGrace),
 			Labels: serviceLabels(project, s, image, labels),

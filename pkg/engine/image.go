@@ -25,7 +25,7 @@ const pullIdle = 5 * time.Minute
 func (h *Host) ImageID(ctx context.Context, s release.Subject) (id string, present bool, err error) {
 	ctx, cancel := h.short(ctx)
 	defer cancel()
-	result, err := h.client.ImageInspect(ctx, s.String())
+	result, err := h.client.ImageInspect(ctx, reference(s))
 	if absent(err) {
 		return "", false, nil
 	}
@@ -43,7 +43,7 @@ func (h *Host) ImageID(ctx context.Context, s release.Subject) (id string, prese
 // manifestID finds the manifest of the engine's platform within an index that
 // the containerd store holds.
 func (h *Host) manifestID(ctx context.Context, s release.Subject) (string, bool, error) {
-	result, err := h.client.ImageInspect(ctx, s.String(), client.ImageInspectWithManifests(true))
+	result, err := h.client.ImageInspect(ctx, reference(s), client.ImageInspectWithManifests(true))
 	if err != nil {
 		return "", false, h.fault("inspecting image", s.String(), err)
 	}
