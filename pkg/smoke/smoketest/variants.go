@@ -1,6 +1,7 @@
 package smoketest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -46,10 +47,18 @@ const (
 	healthCheck = "healthy/" + Service
 )
 
+// keeps writes a word through the service and asks for it again after a
+// recreate.
+var keeps = smoke.Check{
+	Name: "keeps", Service: Service, Survives: smoke.Recreate,
+	Write: &smoke.Ask{HTTP: &smoke.HTTP{Path: "/learn", Method: "POST", Body: `{"key":"smoke","value":"{{token}}"}`}},
+	HTTP:  &smoke.HTTP{Path: "/recall/smoke", JSON: map[string]string{"value": "{{token}}"}},
+}
+
 // Variants is the table.
 func Variants() []Variant {
 	return []Variant{
-		{Name: "healthy", Result: release.Passed, Check: growthCheck},
+		{Name: "healthy", Change: func(o *smoke.Options) { o.Checks = []smoke.Check{keeps} }, Result: release.Passed, Check: growthCheck},
 		{Name: "leak of 1 MB/s under 128 MB", Mode: "leak 65536 64ms", Change: lasting(16 * time.Second),
 			Result: release.Failed, Check: growthCheck, Words: []string{"it would reach its limit of 128.0 MiB in"}},
 		{Name: "slow leak of 64 KB/s under 128 MB", Mode: "leak 65536 1s", Change: lasting(40 * time.Second),
@@ -72,11 +81,44 @@ func Variants() []Variant {
 			Result: release.Failed, Check: "start", Words: []string{"/srv/cache.db: read-only file system"}, Also: []string{healthCheck}},
 		{Name: "unhealthy after 20 s", Mode: "unhealthy 20s", Change: lasting(30 * time.Second),
 			Result: release.Failed, Check: healthCheck, Words: []string{"unhealthy"}},
+		{Name: "volume renamed in production's model", Change: renamed,
+			Result: release.Failed, Check: "parity/production/" + Service, Words: []string{"/data", "memory"}},
+		{Name: "volume mounted elsewhere than where the service writes", Change: misplaced,
+			Result: release.Failed, Check: "keeps", Words: []string{"before recreate it passed, after it"}},
+		{Name: "loses the requests under way at SIGTERM", Mode: "loses", Change: func(o *smoke.Options) {
+			unmeasured(o)
+			o.Stop = smoke.StopTest{Ask: smoke.Ask{HTTP: &smoke.HTTP{Path: "/task", Method: "POST", Body: `{"text":"x"}`}}, Service: Service}
+		}, Result: release.Failed, Check: "drains/" + Service, Words: []string{"4 of 4 requests under way at SIGTERM were lost"}},
+		{Name: "answers after 700 ms, 500 are wanted", Mode: "slow 700ms", Change: func(o *smoke.Options) {
+			unmeasured(o)
+			o.Checks = []smoke.Check{{Name: "quick", Service: Service, HTTP: &smoke.HTTP{Path: "/health", Within: 500 * time.Millisecond}}}
+		}, Result: release.Failed, Check: "quick", Words: []string{"want within 500ms"}},
 		{Name: "ignores SIGTERM", Mode: "deaf", Change: func(o *smoke.Options) { unmeasured(o); first(o).StopGrace = 3 * time.Second },
 			Result: release.Failed, Check: "stops/" + Service, Words: []string{"had not ended 3s after SIGTERM and was killed"}},
 		{Name: "restart loop", Mode: "loop 1s", Change: unmeasured,
 			Result: release.Failed, Check: "start", Words: []string{"service " + Service + " was restarted", "no configuration: giving up"}, Also: []string{healthCheck}},
 	}
+}
+
+// renamed compares with a production model that is the same but for the volume
+// at /data.
+func renamed(o *smoke.Options) {
+	unmeasured(o)
+	const name = "promote-unruly_memory"
+	there := o.Workload
+	there.Volumes = []release.VolumeSpec{{Key: "memory", Name: name}}
+	there.Services = slices.Clone(there.Services)
+	there.Services[0].Mounts = []release.Mount{{Type: "volume", Source: name, Target: "/data"}}
+	o.Environments, o.Parity = []string{"production"}, release.Differences("production", o.Workload, there)
+}
+
+// misplaced mounts the volume where the service does not write, and what it
+// writes to is gone with the container.
+func misplaced(o *smoke.Options) {
+	unmeasured(o)
+	first(o).Mounts[0].Target = "/var/other"
+	first(o).Mounts = append(first(o).Mounts, release.Mount{Type: "tmpfs", Target: "/data", Mode: 0o1777})
+	o.Checks = []smoke.Check{keeps}
 }
 
 // beforeItsBus adds a bus that listens after three seconds and that nobody
