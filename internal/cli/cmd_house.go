@@ -22,7 +22,8 @@ func (r *run) houseCommands() []*cli.Command {
 				&cli.BoolFlag{Name: "keep", Usage: "leave everything running; promote clean removes it"},
 				&cli.StringFlag{Name: "example", Usage: "`DIR` with the agent stack (default: the embedded one)"},
 			}, action: r.demo}),
-		r.command(command{name: "clean", usage: "remove what smoke runs and demos left behind", flags: []cli.Flag{dryRunFlag()}, action: r.clean}),
+		r.command(command{name: "clean", usage: "remove what smoke runs and demos left behind", action: r.clean,
+			flags: []cli.Flag{dryRunFlag(), &cli.BoolFlag{Name: "all", Usage: "smoke runs that are still going on, too"}}}),
 		r.command(command{name: "version", usage: "which promote this is", offline: true, action: r.version}),
 		r.command(command{name: RegistryCommand, usage: "serve the embedded registry", hidden: true,
 			flags: []cli.Flag{&cli.StringFlag{Name: "root", Required: true}, &cli.StringFlag{Name: "address", Value: "127.0.0.1:0"}, &cli.StringFlag{Name: "address-file"}, &cli.BoolFlag{Name: "bases"}},
@@ -103,7 +104,7 @@ func (r *run) doctor(ctx context.Context, _ *cli.Context) error {
 }
 
 func (r *run) clean(ctx context.Context, c *cli.Context) error {
-	result, err := r.wiring.Clean(ctx, CleanOptions{DryRun: c.Bool("dry-run")})
+	result, err := r.wiring.Clean(ctx, CleanOptions{DryRun: c.Bool("dry-run"), All: c.Bool("all")})
 	if err != nil {
 		return err
 	}

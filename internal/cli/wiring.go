@@ -154,7 +154,10 @@ type Check struct {
 }
 
 // CleanOptions are `clean`.
-type CleanOptions struct{ DryRun bool }
+type CleanOptions struct {
+	DryRun bool
+	All    bool // smoke runs that are still going on, too
+}
 
 // CleanResult lists what was removed, by name.
 type CleanResult struct {

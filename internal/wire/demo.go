@@ -17,10 +17,12 @@ import (
 	"github.com/promote-dev/promote/internal/cli"
 	"github.com/promote-dev/promote/internal/demo"
 	"github.com/promote-dev/promote/internal/localregistry"
+	"github.com/promote-dev/promote/pkg/deploy"
 	"github.com/promote-dev/promote/pkg/engine"
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/registry"
 	"github.com/promote-dev/promote/pkg/release"
+	"github.com/promote-dev/promote/pkg/smoke"
 )
 
 func runDemo(ctx context.Context, o cli.DemoOptions) error {
@@ -162,7 +164,8 @@ func remember(w demo.Workspace) error {
 	return os.WriteFile(filepath.Join(dir, w.ID+".json"), raw, 0o600)
 }
 
-// clean removes every demo's workspace and what smoke runs left behind.
+// clean removes every demo's workspace and what smoke runs left behind that are
+// over: what is still at work is not touched unless everything is asked for.
 func clean(ctx context.Context, o cli.CleanOptions) (cli.CleanResult, error) {
 	out := cli.CleanResult{Containers: []string{}, Networks: []string{}, Volumes: []string{}, Files: []string{}, Processes: []string{}, DryRun: o.DryRun}
 	dir, err := demosDir()
@@ -199,11 +202,36 @@ func clean(ctx context.Context, o cli.CleanOptions) (cli.CleanResult, error) {
 		return out, errors.Join(append(errs, err)...)
 	}
 	defer h.Close()
-	left, err := sweep(ctx, h, o.DryRun, release.LabelSmoke)
+	left, err := sweepSmoke(ctx, h, o)
 	out.Containers = append(out.Containers, left.Containers...)
 	out.Networks = append(out.Networks, left.Networks...)
 	out.Volumes = append(out.Volumes, left.Volumes...)
 	return out, errors.Join(append(errs, err)...)
+}
+
+// sweepSmoke removes what smoke runs left behind, with all the volumes that
+// their containers mount.
+func sweepSmoke(ctx context.Context, h *engine.Host, o cli.CleanOptions) (release.Labelled, error) {
+	if o.All {
+		return sweep(ctx, h, o.DryRun, release.LabelSmoke)
+	}
+	var all release.Labelled
+	projects, err := smoke.Leftovers(ctx, sweeper{h}, true)
+	if err != nil {
+		return all, err
+	}
+	var errs []error
+	for _, project := range projects {
+		found, err := h.ListLabelled(ctx, release.LabelProject+"="+project)
+		if err == nil && !o.DryRun {
+			err = deploy.Down(ctx, h, project, true)
+		}
+		errs = append(errs, err)
+		all.Containers = append(all.Containers, found.Containers...)
+		all.Networks = append(all.Networks, found.Networks...)
+		all.Volumes = append(all.Volumes, found.Volumes...)
+	}
+	return all, errors.Join(errs...)
 }
 
 // cleanWorkspace removes what one demo made: its projects, lock objects and

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,18 +12,23 @@ import (
 	"github.com/promote-dev/promote/pkg/config"
 	"github.com/promote-dev/promote/pkg/deploy"
 	"github.com/promote-dev/promote/pkg/engine"
+	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/registry"
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/smoke"
 )
 
+// smokeGrace is what a run gets to take everything down when it is interrupted:
+// more than it takes for that.
+const smokeGrace = 90 * time.Second
+
 func (s smoker) Smoke(ctx context.Context, r pipeline.SmokeRequest) (result release.Smoke, err error) {
 	r.Dir = s.c.Dir()
 	work := smokeWork{SmokeRequest: r, Timeout: s.c.Smoke.Timeout, Checks: smokeChecks(s.c.Smoke.Checks), Memory: memoryTest(s.c.Smoke.Memory),
 		Stop: stopTest(s.c.Smoke.Stop), State: s.c.Smoke.State, DenyEgress: s.c.Smoke.Egress == "deny", Accept: accepted(s.c.Smoke.Parity.Accept),
 		Registries: registryHosts(s.c.RegistrySettings())}
-	err = worker.Parent{Environ: os.Environ(), Pass: r.Variables}.Call(ctx, workSmoke, work, &result)
+	err = worker.Parent{Environ: os.Environ(), Pass: r.Variables, Grace: smokeGrace}.Call(ctx, workSmoke, work, &result)
 	return result, err
 }
 
@@ -134,6 +140,10 @@ func doSmoke(ctx context.Context, w smokeWork) (release.Smoke, error) {
 	if err := w.compare(&o); err != nil {
 		return release.Smoke{}, err
 	}
+	o.Owner = smoke.Owner(o, cmp.Or(info.Time, time.Now()))
+	if _, err := smoke.Sweep(ctx, sweeper{host}); err != nil && ctx.Err() == nil {
+		event.Warnf(ctx, "what an interrupted run left behind could not be removed, promote clean tries again: %v", err)
+	}
 	return smoke.Run(ctx, o)
 }
 
@@ -157,6 +167,13 @@ func (w smokeWork) workload(ctx context.Context, host *engine.Host) (release.Wor
 		resolved.Services[i].Image.Repository = ""
 	}
 	return resolved, err
+}
+
+// sweeper takes down projects the way that runs do.
+type sweeper struct{ *engine.Host }
+
+func (s sweeper) Down(ctx context.Context, project string) error {
+	return deploy.Down(ctx, s.Host, project, true)
 }
 
 // compare tells a run how the models of later environments differ from the one

@@ -12,6 +12,7 @@ package worker
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -69,12 +72,15 @@ type Parent struct {
 	// Pass names further variables that the work needs, such as the
 	// placeholders of a model. Signing variables are never passed, even if named.
 	Pass []string
+	// Grace is what a worker gets to clean up when the context ends; 0 is ten
+	// seconds.
+	Grace time.Duration
 }
 
 // Call runs one request in a child process and decodes its result. Events of
 // the child reach the context's sink. When the context ends, the child gets
-// SIGTERM and, ten seconds later, SIGKILL. A child that dies without an answer
-// is a KindUnavailable fault.
+// SIGTERM and, after its grace, SIGKILL; it gets SIGTERM, too, when this process
+// is killed. A child that dies without an answer is a KindUnavailable fault.
 func (p Parent) Call(ctx context.Context, kind string, request, result any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -96,7 +102,10 @@ func (p Parent) Call(ctx context.Context, kind string, request, result any) erro
 	// decides what its workers are told.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = killAfter
+	cmd.WaitDelay = cmp.Or(p.Grace, killAfter)
+	// The kernel sends that signal when the thread ends, not the process.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var last tail
 	cmd.Stderr = &last
 	stdout, err := cmd.StdoutPipe()
@@ -170,6 +179,14 @@ func readLine(r *bufio.Reader, most int) ([]byte, error) {
 // Serve is the child: it reads one request, runs the kind's handler and writes
 // the answer. It gives the exit code: 0 when an answer was written.
 func Serve(ctx context.Context, kind string, handlers map[string]Handler, in io.Reader, out io.Writer) int {
+	// Whoever reads may be killed; what was begun is cleaned up all the same.
+	// Not ignored: programs that are started would inherit that.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, syscall.SIGPIPE)
+	defer signal.Stop(broken)
+	// A second signal, such as that of a parent that is gone, must not cut short
+	// what the first one began.
+	defer context.AfterFunc(ctx, func() { signal.Notify(broken, syscall.SIGTERM, syscall.SIGINT) })()
 	encoder := &lineWriter{w: out}
 	handler, ok := handlers[kind]
 	if !ok {

@@ -1,11 +1,16 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,6 +46,73 @@ var handlers = map[string]Handler{
 		return "", nil
 	}),
 	"hang": Typed(func(ctx context.Context, _ string) (string, error) { time.Sleep(time.Minute); return "", ctx.Err() }),
+}
+
+func init() {
+	// tidy takes a while to clean up, says so while nobody may be reading any
+	// more, and leaves a note that it came to its end.
+	handlers["tidy"] = Typed(func(ctx context.Context, dir string) (string, error) {
+		signalled, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+		defer stop()
+		_ = os.WriteFile(filepath.Join(dir, "begun"), []byte(strconv.Itoa(os.Getpid())), 0o600)
+		<-signalled.Done()
+		for range 5 {
+			time.Sleep(20 * time.Millisecond)
+			event.Noticef(ctx, "tidying")
+		}
+		return "", os.WriteFile(filepath.Join(dir, "tidied"), nil, 0o600)
+	})
+	// parent is a promote that waits for its worker.
+	handlers["parent"] = Typed(func(ctx context.Context, dir string) (string, error) {
+		var none string
+		return none, Parent{Environ: os.Environ()}.Call(ctx, "tidy", dir, &none)
+	})
+}
+
+// until waits for a file.
+func until(t *testing.T, path string) {
+	t.Helper()
+	for range 1000 {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s does not come", path)
+}
+
+func TestAWorkerCleansUpWithinItsGrace(t *testing.T) {
+	for grace, tidied := range map[time.Duration]bool{time.Minute: true, 30 * time.Millisecond: false} {
+		dir := t.TempDir()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- Parent{Environ: os.Environ(), Grace: grace}.Call(ctx, "tidy", dir, new(string)) }()
+		until(t, filepath.Join(dir, "begun"))
+		cancel()
+		<-done
+		if _, err := os.Stat(filepath.Join(dir, "tidied")); (err == nil) != tidied {
+			t.Errorf("with a grace of %s: tidied %v, want %v", grace, err == nil, tidied)
+		}
+	}
+}
+
+func TestAWorkerCleansUpWhenItsParentIsKilled(t *testing.T) {
+	dir := t.TempDir()
+	request, err := json.Marshal(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], Command, "parent")
+	cmd.Stdin = bytes.NewReader(request)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, filepath.Join(dir, "begun"))
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	until(t, filepath.Join(dir, "tidied"))
 }
 
 func TestCall(t *testing.T) {

@@ -257,3 +257,21 @@ func TestReachesWhatIsAsked(t *testing.T) {
 		t.Errorf("a way out: %+v", got)
 	}
 }
+
+func TestEverythingSaysWhoseItIs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	o := w.options()
+	mine := Owner(o, time.Now())
+	var owners map[string]string
+	w.handler = func(_ http.ResponseWriter, r *http.Request) {
+		owners, _ = w.Owned(r.Context(), release.LabelSmoke)
+	}
+	s := w.mustRun(t, func(o *Options) {
+		o.Owner = mine
+		o.Checks = []Check{{Name: "answers", Service: "planner", HTTP: &HTTP{}}}
+	})
+	if len(owners) != 1 || owners[s.Project] != mine {
+		t.Errorf("owners %q, want %s of %s", owners, mine, s.Project)
+	}
+}
