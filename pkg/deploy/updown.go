@@ -28,6 +28,7 @@ type Run struct {
 // depend on each other start side by side. It returns when all are well, or
 // with the first error. What it made stays, for Down or for a look.
 func Up(ctx context.Context, e Engine, r Run) error {
+	e = whole{e}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if err := pullAll(ctx, e, r.Target, r.Workload, r.Images); err != nil {
@@ -126,6 +127,7 @@ func (u *up) start(ctx context.Context, s release.ServiceSpec, state *upService)
 // a deployment would, and waits until it is well: what is then gone was not in
 // a volume.
 func Recreate(ctx context.Context, e Engine, r Run, service string) error {
+	e = whole{e}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, ok := r.Workload.Service(service)
