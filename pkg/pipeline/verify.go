@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -52,27 +54,24 @@ const (
 // Verify judges every attestation about an image or a release. An image passes
 // when as many distinct builders signed it as the trust policy asks for; a
 // release when it does and each image that was built for it does. Anything
-// else is a KindDenied fault. What was verified is shown, and decides nothing
+// else is a KindDenied fault; what could not be read is another, with the zero
+// Verification. What was verified is shown, and decides nothing
 // but this: a promotion verifies for itself.
 func (p *Pipeline) Verify(ctx context.Context, argument string) (Verification, error) {
-	out := Verification{Attestations: []Attestation{}, Threshold: release.Quorum{Signers: []string{}}, Result: verificationFailed}
 	history, _, err := p.Ledger.Read(ctx)
 	if err != nil {
-		return out, err
+		return Verification{}, err
 	}
 	if LocalSource(argument) {
-		return p.verifyLocal(ctx, argument, out)
+		return p.verifyLocal(ctx, argument)
 	}
-	subject, err := p.subjectIn(ctx, history, argument)
+	out, err := p.named(ctx, history, argument)
 	if err != nil {
-		return out, err
+		return Verification{}, err
 	}
-	if out, err = p.verifySubject(ctx, subject, out); err != nil {
-		return out, err
-	}
-	if _, ok := history.Released(subject.Digest); ok {
-		if err := p.verifyServices(ctx, subject, &out); err != nil {
-			return out, err
+	if _, ok := history.Released(out.Subject.Digest); ok {
+		if err := p.verifyServices(ctx, out.Subject, &out); err != nil {
+			return Verification{}, err
 		}
 	}
 	return out, out.judge()
@@ -84,34 +83,71 @@ func LocalSource(argument string) bool {
 	return strings.HasPrefix(argument, "oci:") || strings.HasPrefix(argument, "oci-archive:")
 }
 
-func (p *Pipeline) verifyLocal(ctx context.Context, source string, out Verification) (Verification, error) {
+func (p *Pipeline) verifyLocal(ctx context.Context, source string) (Verification, error) {
 	if p.Layouts == nil {
-		return out, release.Misuse("give a registry's reference", "%s: image layouts are not read here", source)
+		return Verification{}, release.Misuse("give a registry's reference", "%s: image layouts are not read here", source)
 	}
 	subject, found, err := p.Layouts.Evidence(ctx, source)
 	if err != nil {
-		return out, err
+		return Verification{}, err
 	}
-	out = p.verification(subject, found)
+	out := p.verification(subject, found)
 	return out, out.judge()
 }
 
-// verifySubject looks at everything, cosign's older form too.
-func (p *Pipeline) verifySubject(ctx context.Context, s release.Subject, out Verification) (Verification, error) {
-	out.Subject = s
-	attachments, err := p.Attestations.Attachments(ctx, s)
+// named verifies what an argument names. A digest says itself what is asked
+// about, so its evidence is read while the registry is asked whether it is there.
+func (p *Pipeline) named(ctx context.Context, h release.History, argument string) (out Verification, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said, err := release.ParseSubject(argument)
+	if err != nil {
+		said = release.Subject{}
+	}
+	early := make(chan error, 1)
+	var ahead Verification
+	if !said.IsZero() {
+		go func() {
+			var err error
+			ahead, err = p.verifySubject(ctx, said)
+			early <- err
+		}()
+	}
+	subject, err := p.subjectIn(ctx, h, argument)
 	if err != nil {
 		return out, err
 	}
-	found := p.Verifier.Verify(ctx, s, attachments)
-	if p.Legacy != nil {
-		legacy, err := p.Legacy.Evidence(ctx, s)
-		if err != nil {
-			return out, err
-		}
-		found = append(found, legacy...)
+	if subject == said {
+		err := <-early
+		return ahead, err
 	}
-	return p.verification(s, found), interrupted(ctx)
+	return p.verifySubject(ctx, subject)
+}
+
+// verifySubject looks at everything, cosign's older form too.
+func (p *Pipeline) verifySubject(ctx context.Context, s release.Subject) (Verification, error) {
+	var found, older []release.Evidence
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		attachments, err := p.Attestations.Attachments(gctx, s)
+		if err == nil {
+			found = p.Verifier.Verify(gctx, s, attachments)
+		}
+		return err
+	})
+	if p.Legacy != nil {
+		group.Go(func() (err error) {
+			older, err = p.Legacy.Evidence(gctx, s)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return Verification{}, err
+	}
+	if err := interrupted(ctx); err != nil {
+		return Verification{}, err
+	}
+	return p.verification(s, append(found, older...)), nil
 }
 
 func (p *Pipeline) verifyServices(ctx context.Context, s release.Subject, out *Verification) error {
@@ -127,7 +163,7 @@ func (p *Pipeline) verifyServices(ctx context.Context, s release.Subject, out *V
 		if err != nil {
 			return err
 		}
-		v, err := p.verifySubject(ctx, subject, Verification{})
+		v, err := p.verifySubject(ctx, subject)
 		out.Services[slices.Index(names, name)] = ServiceVerification{name, doc.Release.Services[name].Origin, v}
 		return err
 	})

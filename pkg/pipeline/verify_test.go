@@ -3,9 +3,13 @@ package pipeline_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/release"
@@ -85,6 +89,52 @@ func TestVerifyShowsAReleaseWhole(t *testing.T) {
 }
 
 // Two signatures of one party are one: a verification is no vote.
+// early resolves only after the attestations were asked for.
+type early struct {
+	*world
+	asked chan struct{}
+	once  sync.Once
+	gone  error
+}
+
+func (e *early) Attachments(ctx context.Context, s release.Subject) ([]release.Attachment, error) {
+	e.once.Do(func() { close(e.asked) })
+	return e.world.Attachments(ctx, s)
+}
+
+func (e *early) Resolve(_ context.Context, reference string) (release.Subject, error) {
+	select {
+	case <-e.asked:
+	case <-time.After(10 * time.Second):
+		return release.Subject{}, errors.New("nobody asked for the attestations")
+	}
+	if e.gone != nil {
+		return release.Subject{}, e.gone
+	}
+	return release.ParseSubject(reference)
+}
+
+// A digest's evidence is read while the registry is asked whether it is there,
+// and says nothing if it is not.
+func TestVerifyReadsTheEvidenceOfADigestAhead(t *testing.T) {
+	w, p := fixture(t)
+	made, err := p.Release(t.Context(), pipeline.ReleaseOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	planner := registry + "/planner@" + made.Services[0].Digest.String()
+	e := &early{world: w, asked: make(chan struct{})}
+	p.Images, p.Attestations = e, e
+	got, err := p.Verify(t.Context(), planner)
+	if err != nil || got.Result != "passed" || got.Subject.String() != planner {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	e.gone = release.Unavailable("", "no such manifest")
+	if got, err := p.Verify(t.Context(), planner); release.KindOf(err) != release.KindUnavailable || !reflect.ValueOf(got).IsZero() {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestVerifyCountsParties(t *testing.T) {
 	_, p := fixture(t)
 	p.Project.Trust.Thresholds = map[release.Role]int{release.Builder: 2}

@@ -98,7 +98,7 @@ func (c *Client) Attachments(ctx context.Context, s release.Subject) ([]release.
 		defer cancel()
 		return c.attachments(bounded, s)
 	})
-	return list, wrap(ctx, "reading attestations about", s.String(), err)
+	return slices.Clone(list), wrap(ctx, "reading attestations about", s.String(), err)
 }
 
 func (c *Client) attachments(ctx context.Context, s release.Subject) ([]release.Attachment, error) {

@@ -69,7 +69,9 @@ type Client struct {
 	patience   Limits // with mirrors
 	cache      cache
 	linking    keyed
-	asking     flights[release.Attachment]
+	asking     flights[[]release.Attachment]
+	resolving  flights[manifest] // by digest: a tag may move between two who ask
+	byTag      sync.Map          // endpoints that answered without the referrers API
 	attached   contents
 }
 

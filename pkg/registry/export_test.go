@@ -50,10 +50,15 @@ func (c *Client) ExpireTokens() {
 func (c *Client) HostError(host string) error { return c.host(endpoint(host)).err }
 
 // Waiting counts who waits for the attestations about a subject.
-func (c *Client) Waiting(s release.Subject) int {
-	c.asking.mu.Lock()
-	defer c.asking.mu.Unlock()
-	if one := c.asking.all[s]; one != nil {
+func (c *Client) Waiting(s release.Subject) int { return waiting(&c.asking, s) }
+
+// Resolving counts who waits to hear whether a digest is there.
+func (c *Client) Resolving(s release.Subject) int { return waiting(&c.resolving, s) }
+
+func waiting[T any](f *flights[T], s release.Subject) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if one := f.all[s]; one != nil {
 		return one.waiting
 	}
 	return 0

@@ -34,7 +34,8 @@ func (c *Client) resolve(ctx context.Context, text string) (release.Subject, err
 	}
 	s := c.reading(ref.repository)
 	if !ref.digest.IsZero() {
-		m, err := s.fresh(ctx, ref.digest.String())
+		subject := release.Subject{Repository: s.name(), Digest: ref.digest}
+		m, err := c.resolving.do(ctx, subject, func(ctx context.Context) (manifest, error) { return s.fresh(ctx, ref.digest.String()) })
 		if err != nil {
 			return release.Subject{}, err
 		}

@@ -23,13 +23,37 @@ import (
 func fallbackTag(d release.Digest) string { return "sha256-" + d.Hex() }
 
 // listReferrers lists what refers to a digest, from the store's own list or
-// from the fallback tag. None is an empty list.
+// from the fallback tag. None is an empty list. Where there was no list of the
+// store's before, the tag is read at the same time, and counts only if there is
+// none now either.
 func (c *Client) listReferrers(ctx context.Context, s store, d release.Digest) (list []descriptor, api bool, err error) {
+	tag := func() ([]descriptor, error) {
+		list, _, err := c.listFallback(ctx, s, d)
+		return list, err
+	}
+	if r, ok := s.(*remote); ok {
+		endpoint := r.repo.endpoint()
+		if _, lacking := c.byTag.Load(endpoint); lacking {
+			early, cancel := context.WithCancel(ctx)
+			defer cancel()
+			ahead := newFuture[[]descriptor]()
+			go func() {
+				list, _, err := c.listFallback(early, s, d)
+				ahead.set(list, err)
+			}()
+			tag = func() ([]descriptor, error) { return ahead.get(ctx, s.name()) }
+		}
+		defer func() {
+			if err == nil && !api {
+				c.byTag.Store(endpoint, true)
+			}
+		}()
+	}
 	list, api, err = s.referrers(ctx, d)
 	if err != nil || api {
 		return list, api, err
 	}
-	list, _, err = c.listFallback(ctx, s, d)
+	list, err = tag()
 	return list, false, err
 }
 

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -19,13 +18,13 @@ type flight[T any] struct {
 	done    chan struct{}
 	cancel  context.CancelFunc
 	waiting int
-	result  []T
+	result  T
 	err     error
 }
 
 // do asks once for everybody who waits for s. A caller who leaves takes nobody
 // along; when the last one has left, the asking ends.
-func (f *flights[T]) do(ctx context.Context, s release.Subject, ask func(context.Context) ([]T, error)) ([]T, error) {
+func (f *flights[T]) do(ctx context.Context, s release.Subject, ask func(context.Context) (T, error)) (answer T, err error) {
 	f.mu.Lock()
 	one, ok := f.all[s]
 	if !ok {
@@ -49,7 +48,7 @@ func (f *flights[T]) do(ctx context.Context, s release.Subject, ask func(context
 	f.mu.Unlock()
 	select {
 	case <-one.done:
-		return slices.Clone(one.result), one.err
+		return one.result, one.err
 	case <-ctx.Done():
 	}
 	f.mu.Lock()
@@ -58,7 +57,7 @@ func (f *flights[T]) do(ctx context.Context, s release.Subject, ask func(context
 		f.forget(s, one) // nobody may join what is being given up
 		one.cancel()
 	}
-	return nil, ctx.Err()
+	return answer, ctx.Err()
 }
 
 // forget takes a flight off the list, unless another has its place.

@@ -63,13 +63,13 @@ func TestRequestsForSixAttestations(t *testing.T) {
 	}
 }
 
-// hold makes a registry keep the answer to lists until it is let go.
-func hold(t *testing.T, p *registrytest.Proxy) (letGo func()) {
+// hold makes a registry keep an answer until it is let go.
+func hold(t *testing.T, p *registrytest.Proxy, what string) (letGo func()) {
 	t.Helper()
 	gate := make(chan struct{})
 	letGo = sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(letGo)
-	p.On("GET", "/referrers/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	p.On("GET", what, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		select {
 		case <-gate:
 			next.ServeHTTP(w, r)
@@ -91,7 +91,7 @@ func waitFor(t *testing.T, c *registry.Client, s release.Subject, n int) {
 // B15: a hundred at once cost the registry what one does.
 func TestAHundredAtOnceAskOnce(t *testing.T) {
 	p, s := six(t, true)
-	letGo := hold(t, p)
+	letGo := hold(t, p, "/referrers/")
 	c := registrytest.NewClient(t, registrytest.FastLimits())
 	var group sync.WaitGroup
 	for range 100 {
@@ -112,11 +112,62 @@ func TestAHundredAtOnceAskOnce(t *testing.T) {
 	}
 }
 
+// So do a hundred who ask whether a digest is there.
+func TestAHundredResolveOnce(t *testing.T) {
+	p, s := six(t, true)
+	c := registrytest.NewClient(t, registrytest.FastLimits())
+	letGo := hold(t, p, "/manifests/sha256:")
+	var group sync.WaitGroup
+	for range 100 {
+		group.Go(func() {
+			if got, err := c.Resolve(t.Context(), s.String()); err != nil || got != s {
+				t.Errorf("got %v, %v", got, err)
+			}
+		})
+	}
+	for deadline := time.Now().Add(30 * time.Second); c.Resolving(s) != 100; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d wait", c.Resolving(s))
+		}
+	}
+	letGo()
+	group.Wait()
+	if got := p.Requests(); len(got) != 1 {
+		t.Errorf("%d requests, want 1: %v", len(got), got)
+	}
+	if _, err := c.Resolve(t.Context(), s.String()); err != nil || len(p.Requests()) != 2 {
+		t.Errorf("who asks later asks again: %v, %v", err, p.Requests())
+	}
+}
+
+// A registry that had no referrers API is asked for it and for the tag at the
+// same time; a list that it has by now is the one that counts.
+func TestTheTagIsReadBesideAnAPIThatIsNotThere(t *testing.T) {
+	p, s := six(t, false)
+	c := registrytest.NewClient(t, registrytest.FastLimits())
+	sixOf(t, c, s)
+	tagged := make(chan struct{})
+	p.On("GET", "/manifests/sha256-", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		close(tagged)
+		next.ServeHTTP(w, r)
+	})
+	p.OnTimes(1, "GET", "/referrers/", func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		await(t, tagged, "the tag is read after the API only")
+		next.ServeHTTP(w, r)
+	})
+	sixOf(t, c, s)
+	tagged = make(chan struct{})
+	p.On("GET", "/referrers/", registrytest.Answer(http.StatusOK, []byte(`{"schemaVersion":2,"manifests":[]}`), "Content-Type", release.MediaTypeIndex))
+	if list, err := c.Attachments(t.Context(), s); err != nil || len(list) != 0 {
+		t.Errorf("got %d, %v, want what the API lists", len(list), err)
+	}
+}
+
 // Who gives up takes nobody along, not even who asked first; when all have, the
 // registry is left alone.
 func TestWhoLeavesTakesNobodyAlong(t *testing.T) {
 	p, s := six(t, true)
-	letGo := hold(t, p)
+	letGo := hold(t, p, "/referrers/")
 	c := registrytest.NewClient(t, registrytest.FastLimits())
 	first, leave := context.WithCancel(t.Context())
 	left := make(chan error)

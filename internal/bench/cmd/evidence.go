@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/promote-dev/promote/internal/bench"
 	"github.com/promote-dev/promote/pkg/policy"
 	"github.com/promote-dev/promote/pkg/registry"
@@ -132,12 +134,21 @@ func openGate(ctx context.Context, dir string) (*gate, error) {
 
 // judge fetches, verifies and judges what there is about an image.
 func (g *gate) judge(ctx context.Context, image string) error {
-	subject, err := g.client.Resolve(ctx, image)
+	subject, err := release.ParseSubject(image)
 	if err != nil {
 		return err
 	}
-	attachments, err := g.client.Attachments(ctx, subject)
-	if err != nil {
+	var attachments []release.Attachment
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		_, err := g.client.Resolve(gctx, image)
+		return err
+	})
+	group.Go(func() (err error) {
+		attachments, err = g.client.Attachments(gctx, subject)
+		return err
+	})
+	if err := group.Wait(); err != nil {
 		return err
 	}
 	found := g.verifier.Verify(ctx, subject, attachments)
