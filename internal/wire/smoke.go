@@ -193,21 +193,15 @@ func (w smokeWork) compare(o *smoke.Options) error {
 
 // runner runs smoke's workloads the way deployments are run.
 type runner struct {
-	engine  *engine.Host
+	engine  deploy.Engine
 	images  map[string]release.PlatformImage
 	timeout time.Duration
-}
-
-// probe asks a container by its own health check, before the engine does.
-func (r runner) probe(ctx context.Context, c release.Container) bool {
-	exit, _, err := r.engine.Exec(ctx, c.ID, c.HealthTest)
-	return err == nil && exit == 0
 }
 
 func (r runner) run(w release.Workload) deploy.Run {
 	// Smoke's own limit must come first: a service that is not well in time has
 	// failed, it is not out of reach.
-	return deploy.Run{Target: "smoke", Workload: w, Images: r.images, Timeout: r.timeout + time.Minute, Probe: r.probe}
+	return deploy.Run{Target: "smoke", Workload: w, Images: r.images, Timeout: r.timeout + time.Minute}
 }
 
 func (r runner) Up(ctx context.Context, w release.Workload) error {

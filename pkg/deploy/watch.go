@@ -23,7 +23,6 @@ type watch struct {
 	w       release.Workload
 	timeout time.Duration
 	settle  time.Duration
-	probe   func(ctx context.Context, c release.Container) bool // see Run.Probe
 
 	mu    sync.Mutex
 	bells map[string]chan struct{} // container id → something happened
@@ -67,12 +66,8 @@ func (v *watch) bell(id string) chan struct{} {
 // exit code 0 where it is meant to end. The error tells what a person needs:
 // how it ended, the last health check's output, the last lines of its log.
 func (v *watch) ready(ctx context.Context, id string) error {
-	p := &prober{watch: v, ctx: ctx}
-	defer p.close()
 	return v.wait(ctx, id, func(c release.Container, running time.Duration) (bool, error) {
-		oneShot := isOneShot(c, v.w)
-		ok, err := well(c, oneShot, running >= v.settle)
-		return ok || err == nil && !oneShot && p.says(c), err
+		return well(c, isOneShot(c, v.w), running >= v.settle)
 	})
 }
 

@@ -102,9 +102,7 @@ func (r *run) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(seen.Containers, func(c release.Container) bool {
-			return c.Health == "unhealthy" || c.Health == "starting" && !r.answers(ctx, c)
-		}) {
+		if !slices.ContainsFunc(seen.Containers, func(c release.Container) bool { return c.Health == "starting" || c.Health == "unhealthy" }) {
 			return nil
 		}
 		select {

@@ -41,7 +41,7 @@ func runs(l life, oneShot bool) bool {
 	if oneShot {
 		return l.last.State == "exited" && l.last.ExitCode == 0
 	}
-	return l.last.State == "running" && (l.last.Health == "healthy" || l.last.Health == "none" || l.last.Health == "" || l.answered)
+	return l.last.State == "running" && (l.last.Health == "healthy" || l.last.Health == "none" || l.last.Health == "")
 }
 
 // judgeLife: healthy at the end, and never otherwise since the start.
@@ -53,8 +53,6 @@ func (r *run) judgeLife(l life, s release.ServiceSpec, healthy bool) {
 			r.add(name, release.Passed, "completed with exit code 0")
 		case l.last.Health == "healthy":
 			r.add(name, release.Passed, "healthy, no restart")
-		case l.answered:
-			r.add(name, release.Passed, "answers its health check, no restart; the engine had not asked yet")
 		default:
 			r.add(name, release.Warned, "runs, no restart; without a health check that is all that can be said")
 		}

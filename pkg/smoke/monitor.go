@@ -39,7 +39,6 @@ type life struct {
 	oom       bool
 	oomKills  int64 // of processes in its cgroup, -1 is unknown
 	unhealthy string
-	answered  bool // its health check, when the engine had not asked yet
 	exits     []string // that nobody asked for
 	restarts  int
 	last      release.Container

@@ -86,7 +86,6 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.monitor.refresh(ctx); err != nil {
 		return err
 	}
-	r.probeStarting(ctx)
 	r.judge(up)
 	if up {
 		if err := r.stop(ctx); err != nil {

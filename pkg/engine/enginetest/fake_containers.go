@@ -93,9 +93,6 @@ func (f *Fake) create(project string, s release.ServiceSpec, name string, labels
 	}}
 	c.Labels[release.LabelService], c.Labels[release.LabelConfigHash] = s.Name, s.ConfigHash
 	c.Labels["com.docker.compose.depends_on"] = dependsOn(s.DependsOn)
-	if s.Health == nil && f.registry[s.Image].Healthcheck {
-		c.HealthTest = []string{"/probe", "ok"} // the image's
-	}
 	for _, a := range s.Networks {
 		if _, ok := f.networks[a.Network]; !ok {
 			return "", notFound("network", a.Network)
