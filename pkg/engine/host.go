@@ -37,7 +37,7 @@ type Host struct {
 	client  *client.Client
 	tunnel  *tunnel // nil unless the engine is reached over ssh
 
-	cgroups sync.Map     // container id → the cgroup file that counts its OOM kills
+	cgroups sync.Map     // container id → *cgroup
 	memory  atomic.Int64 // of the engine's machine, in bytes; 0 is not asked yet
 }
 

@@ -136,12 +136,14 @@ type ContainerEvent struct {
 // Usage is one sample of a container's resources. Sizes in bytes.
 type Usage struct {
 	Time time.Time `json:"time"`
-	// Memory is the working set: usage without reclaimable inactive file pages.
+	// Memory is the working set: usage without Cache.
 	Memory int64 `json:"memory"`
 	// Anonymous is what only the program can give back: anonymous, shared and
 	// swapped pages.
 	Anonymous int64 `json:"anonymous"`
 	Cache     int64 `json:"cache"` // file pages, which the kernel gives back on demand
+	// HighWater is the most that has counted against the limit so far, Cache too.
+	HighWater int64 `json:"highWater"`
 	Limit     int64 `json:"limit"` // 0 is none
 	// OOMKills counts processes that the kernel killed in the container's
 	// cgroup, children too, where the engine or the kernel tells; -1 is unknown.
