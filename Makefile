@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance smoke-variants bench bench-smoke lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants bench bench-smoke lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -71,6 +71,9 @@ bench: build ## the benchmarks: against other tools, and Go's own
 
 bench-smoke: build ## smoke runs beside docker compose: docs/benchmarks/smoke.md
 	@$(setup); go test -tags=engine -count=1 -timeout 3h -v -run TestB11 ./internal/bench -args -b11 '$(CURDIR)/docs/benchmarks' $(ARGS)
+
+study: ## the error rates of smoke's judgement of growth, into docs/smoke.md
+	go test -count=1 -run TestErrorRates ./pkg/smoke -args -seeds 1000 -study
 
 lint: ## gofmt, go vet, staticcheck, shellcheck, actionlint
 	@scripts/lint

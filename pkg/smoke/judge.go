@@ -24,6 +24,7 @@ func (r *run) judgeService(l life, s release.ServiceSpec, up bool) release.Smoke
 		if !s.OneShot {
 			r.judgeConfinement(l)
 			service.Memory = r.judgeMemory(l)
+			r.judgeResources(l, &service)
 		}
 	case l.ailing(): // the others may only have waited for it
 		r.judgeLife(l, s, false)

@@ -37,13 +37,21 @@ type life struct {
 	limit     int64
 	peak      int64
 	oom       bool
+	oomDied   bool  // its first process was killed
 	oomKills  int64 // of processes in its cgroup, -1 is unknown
+	highWater int64
+	cache     int64
+	fds       int64 // the most seen, -1 is unknown
+	tasks     int64
+	taskLimit int64
 	unhealthy string
 	exits     []string // that nobody asked for
 	restarts  int
 	last      release.Container
 	samples   []sample
 	started   []time.Time // when its process began anew, for telling lives apart
+	history   history     // of all its lives, for a picture
+	marks     []moment
 }
 
 // silence is for how long the engine may fail to answer.
@@ -52,7 +60,7 @@ const silence = 15 * time.Second
 func newMonitor(e Engine, w release.Workload, interval time.Duration) *monitor {
 	m := &monitor{engine: e, project: w.Project, interval: interval, services: map[string]*life{}, trouble: make(chan struct{})}
 	for _, s := range w.Services {
-		m.services[s.Name] = &life{name: s.Name, oneShot: s.OneShot, limit: s.MemoryLimit, oomKills: -1}
+		m.services[s.Name] = &life{name: s.Name, oneShot: s.OneShot, limit: s.MemoryLimit, oomKills: -1, fds: -1, tasks: -1}
 	}
 	return m
 }
@@ -95,12 +103,15 @@ func (m *monitor) event(ctx context.Context, e release.ContainerEvent) {
 	switch {
 	case e.Action == "oom":
 		l.oom = true
+		l.mark(e.Time, release.MarkOOM, "the engine says so")
 		m.alarm()
 	case e.Action == "die" && !(l.oneShot && e.ExitCode == 0):
+		l.mark(e.Time, release.MarkExit, fmt.Sprintf("exit code %d", e.ExitCode))
 		l.exits = append(l.exits, fmt.Sprintf("exit code %d%s", e.ExitCode, note))
 		m.alarm()
 	case strings.HasPrefix(e.Action, "health_status: unhealthy") && !m.excused:
 		l.unhealthy = "it became unhealthy"
+		l.mark(e.Time, release.MarkUnhealthy, "")
 	}
 }
 
@@ -131,18 +142,40 @@ func (m *monitor) lastWords(ctx context.Context, id string) string {
 	return "; its log ends: " + strings.Join(strings.Split(lines, "\n"), " | ")
 }
 
+// How often to look, where the run's options don't say: at memory, as often as
+// a short peak needs where the kernel is asked and as often as engines publish
+// it elsewhere; at the state of the container, which costs two calls.
+const (
+	kernelInterval = 100 * time.Millisecond
+	engineInterval = time.Second
+	stateInterval  = time.Second
+)
+
 // watch samples one service until ctx ends.
 func (m *monitor) watch(ctx context.Context, name string) {
-	tick := time.NewTicker(m.interval)
-	defer tick.Stop()
+	every := m.interval
+	if every <= 0 {
+		every = kernelInterval
+	}
 	answered := time.Now()
-	for n := 0; ; n++ {
+	var stated time.Time
+	for next := time.Now().Add(every); ; next = m.due(next, every) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-time.After(time.Until(next)):
 		}
-		err := m.look(ctx, name, n%3 == 0)
+		state := time.Since(stated) >= min(stateInterval, 3*every)
+		if state {
+			stated = time.Now()
+		}
+		kernel, err := m.look(ctx, name, state)
+		if m.interval <= 0 && err == nil {
+			every = kernelInterval
+			if !kernel {
+				every = engineInterval
+			}
+		}
 		switch {
 		case err == nil:
 			answered = time.Now()
@@ -156,33 +189,44 @@ func (m *monitor) watch(ctx context.Context, name string) {
 	}
 }
 
-// look samples a service's memory and, if asked, its state.
-func (m *monitor) look(ctx context.Context, name string, state bool) error {
+// due gives the time of the next look: in step, but what was missed is not
+// made up for.
+func (m *monitor) due(last time.Time, every time.Duration) time.Time {
+	next := last.Add(every)
+	if now := time.Now(); next.Before(now) {
+		return now
+	}
+	return next
+}
+
+// look samples a service's memory and, if asked, its state. kernel is false
+// when memory was told by the engine, which is not quick.
+func (m *monitor) look(ctx context.Context, name string, state bool) (kernel bool, err error) {
 	m.mu.Lock()
 	id, oneShot, moved := m.services[name].id, m.services[name].oneShot, m.services[name].moved
 	m.mu.Unlock()
 	if id == "" || moved {
-		return nil
+		return true, nil
 	}
 	if state {
 		c, err := m.engine.Inspect(ctx, id)
 		if err != nil {
-			return m.gone(name, id, err)
+			return true, m.gone(name, id, err)
 		}
 		m.seen(name, c)
 		if c.State != "running" {
-			return nil
+			return true, nil
 		}
 	}
 	if oneShot {
-		return nil
+		return false, nil
 	}
 	u, err := m.engine.Usage(ctx, id)
 	if err != nil {
-		return m.gone(name, id, err)
+		return true, m.gone(name, id, err)
 	}
 	m.sampled(name, id, u)
-	return nil
+	return u.Kernel, nil
 }
 
 // gone forgives a failure to look at a container that was replaced meanwhile.
@@ -206,9 +250,12 @@ func (m *monitor) seen(name string, c release.Container) {
 	if c.Memory > 0 {
 		l.limit = c.Memory
 	}
+	if c.Restarts > l.restarts {
+		l.mark(time.Now(), release.MarkRestart, "")
+	}
 	l.restarts = max(l.restarts, c.Restarts)
 	if c.OOMKilled {
-		l.oom = true
+		l.oom, l.oomDied = true, true
 	}
 	if c.Health == "unhealthy" && !m.excused {
 		l.unhealthy = "it is unhealthy"
@@ -231,14 +278,29 @@ func (m *monitor) sampled(name, id string, u release.Usage) {
 	if l.moved || l.id != id || u.Memory <= 0 { // none is what a stopped container has
 		return
 	}
-	when := time.Now()
-	l.samples = append(l.samples, sample{when, u.Memory})
-	l.peak = max(l.peak, u.Memory)
-	if u.OOMKills > 0 {
+	s := sampleOf(u, time.Now())
+	l.samples = append(l.samples, s)
+	l.history.add(s.at, u.Memory)
+	l.peak, l.cache = max(l.peak, u.Memory), max(l.cache, u.Cache)
+	l.highWater = max(l.highWater, u.HighWater, u.Memory+u.Cache)
+	l.fds, l.tasks, l.taskLimit = max(l.fds, u.FDs), max(l.tasks, u.Tasks), u.TaskLimit
+	if u.OOMKills > max(l.oomKills, 0) {
+		l.mark(s.at, release.MarkOOM, "the kernel killed a process")
 		l.oom = true
 		m.alarm()
 	}
 	l.oomKills = max(l.oomKills, u.OOMKills)
+}
+
+// sampleOf keeps what a judgement needs. Growth is told from what only the
+// program can give back; an engine that does not tell it apart leaves all of the
+// working set.
+func sampleOf(u release.Usage, when time.Time) sample {
+	own := u.Anonymous
+	if own <= 0 {
+		own = u.Memory
+	}
+	return sample{at: when, bytes: own, other: max(0, u.Memory-own), fds: u.FDs, tasks: u.Tasks, periods: u.Periods, throttled: u.Throttled}
 }
 
 // refresh learns which container each service has now, and how it is.
@@ -269,6 +331,8 @@ func (m *monitor) get(name string) life {
 	l.samples = slices.Clone(l.samples)
 	l.exits = slices.Clone(l.exits)
 	l.started = slices.Clone(l.started)
+	l.history.stretches = slices.Clone(l.history.stretches)
+	l.marks = slices.Clone(l.marks)
 	return l
 }
 

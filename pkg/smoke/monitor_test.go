@@ -80,11 +80,11 @@ func TestWhatWeDoIsNobodysFault(t *testing.T) {
 func TestSilentEngineEndsTheRun(t *testing.T) {
 	w, m := follow(t)
 	w.Before = func(op, _ string) error { return iff(op == "inspect", release.Unavailable("", "gone")) }
-	if err := m.look(context.Background(), "bus", true); release.KindOf(err) != release.KindUnavailable {
+	if _, err := m.look(context.Background(), "bus", true); release.KindOf(err) != release.KindUnavailable {
 		t.Errorf("got %v", err)
 	}
 	m.services["bus"].moved = true
-	if err := m.look(context.Background(), "bus", true); err != nil {
+	if _, err := m.look(context.Background(), "bus", true); err != nil {
 		t.Errorf("a container that is being replaced cannot be looked at: %v", err)
 	}
 }
@@ -93,7 +93,7 @@ func TestOneLife(t *testing.T) {
 	var samples []sample
 	begin := time.Unix(100, 0)
 	for i := range 20 {
-		samples = append(samples, sample{begin.Add(time.Duration(i) * time.Second), int64(i)})
+		samples = append(samples, sample{at: begin.Add(time.Duration(i) * time.Second), bytes: int64(i)})
 	}
 	started := []time.Time{begin.Add(-time.Hour), begin.Add(4 * time.Second), begin.Add(15 * time.Second)}
 	if got := oneLife(samples, started); len(got) != 11 || got[0].bytes != 4 || got[10].bytes != 14 {

@@ -3,14 +3,22 @@ package smoke
 import (
 	"context"
 	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // move does something to a service that would otherwise be its own fault, and
 // waits with settle until all are well again; meanwhile nobody's health counts.
 func (m *monitor) move(ctx context.Context, name string, do func(id string) error, settle func() error) error {
+	return m.moveAs(ctx, release.MarkMove, name, do, settle)
+}
+
+// moveAs is move with the kind of mark that it leaves.
+func (m *monitor) moveAs(ctx context.Context, kind, name string, do func(id string) error, settle func() error) error {
 	m.mu.Lock()
 	l := m.services[name]
 	l.moved, m.excused = true, true
+	l.mark(time.Now(), kind, "")
 	id := l.id
 	m.mu.Unlock()
 	err := do(id)

@@ -112,7 +112,8 @@ type Options struct {
 	// Timeout bounds the start and each check together with what it needs; 0 is
 	// two minutes.
 	Timeout time.Duration
-	// Interval is between two samples of a service's memory; 0 is 400 ms.
+	// Interval is between two samples of a service's memory; 0 is 100 ms where
+	// they come from the kernel, else a second.
 	Interval time.Duration
 
 	window time.Duration // what a slope is told from at least; 0 is minWindow
@@ -217,19 +218,15 @@ type Load struct {
 func (l Load) none() bool { return l.HTTP == nil && len(l.Exec) == 0 && len(l.Script) == 0 }
 
 const (
-	defaultTimeout  = 2 * time.Minute
-	defaultInterval = 400 * time.Millisecond
-	checkTimeout    = 10 * time.Second
-	defaultPercent  = 90
-	defaultHorizon  = 24 * time.Hour
+	defaultTimeout = 2 * time.Minute
+	checkTimeout   = 10 * time.Second
+	defaultPercent = 90
+	defaultHorizon = 24 * time.Hour
 )
 
 func (o Options) withDefaults() Options {
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
-	}
-	if o.Interval <= 0 {
-		o.Interval = defaultInterval
 	}
 	if o.window <= 0 {
 		o.window = minWindow

@@ -202,6 +202,9 @@ func (r *run) add(name string, result release.Result, format string, args ...any
 // finish closes the result: it is as good as its worst check.
 func (r *run) finish() (release.Smoke, error) {
 	r.result.Finished = time.Now().UTC()
+	for i, s := range r.result.Services {
+		r.result.Services[i].Marks = r.marks(r.monitor.get(s.Name))
+	}
 	r.result.Result = release.Failed
 	if len(r.result.Checks) > 0 {
 		r.result.Result = release.Passed

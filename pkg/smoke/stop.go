@@ -27,7 +27,7 @@ func (r *run) stop(ctx context.Context) (err error) {
 		stop := func() error {
 			begin := time.Now()
 			defer func() { took = time.Since(begin) }()
-			return r.monitor.move(ctx, s.Name, func(id string) error { return r.Engine.Stop(ctx, id, s.StopGrace) }, nil)
+			return r.monitor.moveAs(ctx, release.MarkStop, s.Name, func(id string) error { return r.Engine.Stop(ctx, id, s.StopGrace) }, nil)
 		}
 		if test.HTTP != nil && test.Service == s.Name && !l.ailing() {
 			err = r.drain(ctx, s, test, stop)

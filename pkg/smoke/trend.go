@@ -6,20 +6,27 @@ import (
 	"time"
 )
 
-// sample is a service's memory at one moment, in bytes.
+// sample is a service's memory at one moment, in bytes: what only the program
+// can give back, and what counts against its limit besides.
 type sample struct {
-	at    time.Time
-	bytes int64
+	at                 time.Time
+	bytes, other       int64
+	fds, tasks         int64 // -1 is unknown
+	periods, throttled int64 // of the CPU, since the process began
 }
 
 // trend is how memory moved over a window. Slopes are in bytes a second; the
 // true slope lies between low and high with 99 % confidence.
 type trend struct {
 	slope, low, high float64
-	level            float64 // the fitted line at the end of the window, bytes
-	recent           float64 // low of the second half of the window by itself
+	level            float64 // the fitted line at the end of the window and other, bytes
+	other            float64 // what counts against the limit besides
+	first, second    half
 	window           time.Duration
 }
+
+// half is the trend of one half of the window by itself.
+type half struct{ slope, low, high float64 }
 
 const (
 	// minWindow and minPoints are the least that a slope can be told from: half
@@ -52,14 +59,25 @@ func trendOf(samples []sample, least time.Duration) (t trend, ok bool) {
 	}
 	t.window = samples[len(samples)-1].at.Sub(samples[0].at)
 	t.slope, t.low, t.high = theilSen(x, y)
+	others := make([]float64, len(samples))
+	for i, s := range samples {
+		others[i] = float64(s.other)
+	}
+	t.other = median(others)
+	t.level = levelOf(x, y, t.slope, t.window.Seconds()) + t.other
+	middle := len(x) / 2
+	t.first.slope, t.first.low, t.first.high = theilSen(x[:middle], y[:middle])
+	t.second.slope, t.second.low, t.second.high = theilSen(x[middle:], y[middle:])
+	return t, true
+}
+
+// levelOf gives the height of the fitted line at a time.
+func levelOf(x, y []float64, slope, at float64) float64 {
 	rest := make([]float64, len(x))
 	for i := range x {
-		rest[i] = y[i] - t.slope*x[i]
+		rest[i] = y[i] - slope*x[i]
 	}
-	t.level = median(rest) + t.slope*t.window.Seconds()
-	half := len(x) / 2
-	_, t.recent, _ = theilSen(x[half:], y[half:])
-	return t, true
+	return median(rest) + slope*at
 }
 
 // points thins samples out: seconds since the first, and bytes.
@@ -90,14 +108,7 @@ func points(samples []sample, least time.Duration) (x, y []float64) {
 
 // theilSen gives the median slope and its confidence interval.
 func theilSen(x, y []float64) (slope, low, high float64) {
-	var slopes []float64
-	for i := range x {
-		for j := i + 1; j < len(x); j++ {
-			if x[j] > x[i] {
-				slopes = append(slopes, (y[j]-y[i])/(x[j]-x[i]))
-			}
-		}
-	}
+	slopes := slopesOf(x, y)
 	if len(slopes) == 0 {
 		return 0, math.Inf(-1), math.Inf(1)
 	}
@@ -110,6 +121,19 @@ func theilSen(x, y []float64) (slope, low, high float64) {
 	width := quantile * math.Sqrt(variance(y)*dependence(rest))
 	pairs := float64(len(slopes))
 	return slope, at(slopes, math.Floor((pairs-width)/2)-1), at(slopes, math.Ceil((pairs+width)/2))
+}
+
+// slopesOf gives the slopes of all pairs of points.
+func slopesOf(x, y []float64) []float64 {
+	slopes := make([]float64, 0, len(x)*len(x)/2)
+	for i := range x {
+		for j := i + 1; j < len(x); j++ {
+			if x[j] > x[i] {
+				slopes = append(slopes, (y[j]-y[i])/(x[j]-x[i]))
+			}
+		}
+	}
+	return slopes
 }
 
 // at gives the i-th of sorted values, and an infinity outside of them.

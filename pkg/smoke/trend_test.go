@@ -11,7 +11,7 @@ import (
 func series(seconds float64, f func(s float64) float64) []sample {
 	var out []sample
 	for s := 0.0; s <= seconds; s += 0.5 {
-		out = append(out, sample{time.Unix(0, 0).Add(time.Duration(s * float64(time.Second))), int64(f(s) * mib)})
+		out = append(out, sample{at: time.Unix(0, 0).Add(time.Duration(s * float64(time.Second))), bytes: int64(f(s) * mib)})
 	}
 	return out
 }
@@ -110,7 +110,7 @@ func TestTrend(t *testing.T) {
 				if trend.low > trend.slope || trend.high < trend.slope {
 					t.Errorf("seed %d: slope %v outside of %v to %v", seed, trend.slope, trend.low, trend.high)
 				}
-				if got := judge(trend, limit, 24*time.Hour); got != c.grows {
+				if got := (question{limit: limit, horizon: 24 * time.Hour, percent: 90, least: minWindow}).points(trend); got != c.grows {
 					wrong++
 				}
 			}
@@ -142,11 +142,11 @@ func TestTrendNeedsTime(t *testing.T) {
 func TestHorizonDecides(t *testing.T) {
 	trend, _ := trendOf(series(50, func(s float64) float64 { return 40 + 0.1*s }), minWindow) // 83 MiB left: 14 minutes
 	for horizon, want := range map[time.Duration]verdict{10 * time.Minute: steady, 20 * time.Minute: grows, 24 * time.Hour: grows, 0: steady} {
-		if got := judge(trend, 128*mib, horizon); got != want {
+		if got := (question{limit: 128 * mib, horizon: horizon}).points(trend); got != want {
 			t.Errorf("horizon %s: %v, want %v", horizon, got, want)
 		}
 	}
-	if got := judge(trend, 0, 24*time.Hour); got != steady {
+	if got := (question{horizon: 24 * time.Hour}).points(trend); got != steady {
 		t.Errorf("without a limit: %v", got)
 	}
 	if after, ok := trend.reaches(128*mib, trend.slope); !ok || after < 13*time.Minute || after > 15*time.Minute {
