@@ -21,6 +21,12 @@ const (
 	// one at most 5 % of the healthy series fail that docs/smoke.md studies.
 	failShare = 0.005
 	warnShare = 0.001
+	// failLeast is the least growth in bytes that fails: a runtime touches the
+	// pages of its heap, stacks and tables one by one under its first load. A
+	// small Go server was seen to take 1.3 MiB in 11 s, steadily, and no more;
+	// what is certain of that is below 1 MiB, the least that is worth a word.
+	failLeast = 1.5 * (1 << 20)
+	warnLeast = 1 << 20
 	// kernelShare is that of what the kernel holds for a service: what it keeps
 	// about cached files is a few per cent of them.
 	kernelShare = 0.05
@@ -100,9 +106,9 @@ func (q question) weigh(t trend, rate float64) verdict {
 		return steady
 	}
 	switch grown := rate * t.window.Seconds(); {
-	case grown >= failShare*float64(q.limit):
+	case grown >= max(failShare*float64(q.limit), failLeast):
 		return grows
-	case grown >= warnShare*float64(q.limit):
+	case grown >= max(warnShare*float64(q.limit), warnLeast):
 		return suspect
 	}
 	return steady

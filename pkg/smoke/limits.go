@@ -53,12 +53,15 @@ func (r *run) judgeMemory(l life) release.Memory {
 }
 
 // killed says what the kernel killed: the service itself dies with its first
-// process only.
+// process only. Engines mark a container as killed for its children, too.
 func (l life) killed() string {
-	if l.oomKills > 0 && !l.oomDied && len(l.exits) == 0 && l.restarts == 0 && l.last.State == "running" {
+	if len(l.exits) > 0 || l.restarts > 0 || l.last.State != "running" {
+		return "killed for want of memory"
+	}
+	if l.oomKills > 0 {
 		return fmt.Sprintf("a child process was killed for want of memory while the service lived on (%d in all)", l.oomKills)
 	}
-	return "killed for want of memory"
+	return "a child process was killed for want of memory while the service lived on"
 }
 
 // describe writes a trend into a result; what is not bounded is left out.

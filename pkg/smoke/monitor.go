@@ -37,7 +37,6 @@ type life struct {
 	limit     int64
 	peak      int64
 	oom       bool
-	oomDied   bool  // its first process was killed
 	oomKills  int64 // of processes in its cgroup, -1 is unknown
 	highWater int64
 	cache     int64
@@ -255,7 +254,7 @@ func (m *monitor) seen(name string, c release.Container) {
 	}
 	l.restarts = max(l.restarts, c.Restarts)
 	if c.OOMKilled {
-		l.oom, l.oomDied = true, true
+		l.oom = true
 	}
 	if c.Health == "unhealthy" && !m.excused {
 		l.unhealthy = "it is unhealthy"

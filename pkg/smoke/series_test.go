@@ -98,6 +98,15 @@ func filling(windows float64) func(*rand.Rand, float64) func(float64) float64 {
 	}
 }
 
+// touching is a runtime that touches so many MiB at a steady pace, for half a
+// window to one and a half.
+func touching(height float64) func(*rand.Rand, float64) func(float64) float64 {
+	return func(r *rand.Rand, window float64) func(float64) float64 {
+		end := window * (0.5 + r.Float64())
+		return func(s float64) float64 { return base + height*min(s/end, 1) + 0.05*r.NormFloat64() }
+	}
+}
+
 // collector gives back 30 MiB after each period of so many windows.
 func collector(windows, height float64) func(*rand.Rand, float64) func(float64) float64 {
 	return func(r *rand.Rand, window float64) func(float64) float64 {
@@ -134,6 +143,7 @@ var shapes = []shape{
 	{name: "four steps of 3 MiB", make: stairs(4, 3)},
 	{name: "cache that fills within an eighth of the window", make: filling(0.125)},
 	{name: "cache that fills within a third of the window", make: filling(0.333)},
+	{name: "runtime that touches its first 1.3 MiB", make: touching(1.3)},
 	{name: "collector, 20 periods", make: collector(0.05, 30)},
 	{name: "collector, 10 periods", make: collector(0.1, 30)},
 	{name: "collector, 5 periods", make: collector(0.2, 30)},

@@ -44,8 +44,8 @@ func TestTrend(t *testing.T) {
 			return func(s float64) float64 { return 40 + 0.5*s + 10*math.Mod(s, 3)/3 }
 		}, 0.5, 0.15, grows},
 		"slow leak": {50, func(r *rand.Rand) func(float64) float64 {
-			return func(s float64) float64 { return 40 + 0.005*s + 0.01*r.NormFloat64() }
-		}, 0.005, 0.003, suspect},
+			return func(s float64) float64 { return 40 + 0.025*s + 0.01*r.NormFloat64() }
+		}, 0.025, 0.003, suspect},
 		"outliers": {50, func(r *rand.Rand) func(float64) float64 {
 			return func(s float64) float64 {
 				if r.IntN(6) == 0 {
