@@ -73,6 +73,10 @@ func (r *run) check(ctx context.Context, c Check) (failed error, detail string, 
 func (r *run) move(ctx context.Context, service, how string) (failed, err error) {
 	bounded, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
+	before, err := r.look(bounded, service)
+	if err != nil {
+		return nil, err
+	}
 	err = r.monitor.move(bounded, service, func(id string) error {
 		if how == Restart {
 			return r.Engine.Restart(bounded, id, 0)
@@ -80,7 +84,9 @@ func (r *run) move(ctx context.Context, service, how string) (failed, err error)
 		return r.Runner.Recreate(bounded, r.workload, service)
 	}, func() error { return r.settle(bounded) })
 	if err == nil {
-		return nil, nil
+		after, err := r.look(bounded, service)
+		r.compare(service, how, before, after)
+		return nil, err
 	}
 	unwell, seen := r.unwell(ctx)
 	switch {

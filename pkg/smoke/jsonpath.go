@@ -27,7 +27,7 @@ func wants(body []byte, want map[string]string) error {
 	if err := d.Decode(&doc); err != nil {
 		return fmt.Errorf("the answer is no JSON: %s", oneLine(string(body)))
 	}
-	for _, path := range slices.Sorted(maps.Keys(want)) {
+	for _, path := range sortedKeys(want) {
 		v, err := lookup(doc, path)
 		if err != nil {
 			return err
@@ -127,6 +127,8 @@ func stepsOf(path string) (steps, error) {
 var errPath = errors.New("want a path such as a.b[0].c")
 
 func badPath(path string) error { return fmt.Errorf("%w, got %.80q", errPath, path) }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // written gives a value as JSON writes it, texts without their quotes.
 func written(v any) string {

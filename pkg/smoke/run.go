@@ -24,6 +24,7 @@ type run struct {
 	begun    time.Time // when the memory test began
 	steady   time.Time // when its warm-up was over
 	measured bool      // the memory test was made
+	fates    []fate    // of the volumes of services that were moved
 }
 
 // teardownTime bounds taking everything down, also after ctx has ended.
