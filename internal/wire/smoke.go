@@ -126,16 +126,18 @@ func doSmoke(ctx context.Context, w smokeWork) (release.Smoke, error) {
 	if err != nil {
 		return release.Smoke{}, err
 	}
+	users := map[string]string{}
 	for name, subject := range w.Images {
 		if images[name], err = client.Platform(ctx, subject, info.OS+"/"+info.Architecture); err != nil {
 			return release.Smoke{}, err
 		}
+		users[name] = images[name].User
 	}
 	o := smoke.Options{
 		Release: w.Release, Workload: workload, Engine: host, Runner: runner{host, images, w.Timeout},
 		Configuration: map[string]release.Digest{"model/" + release.SmokeModel: release.DigestOf(w.Model)},
 		Checks:        w.Checks, Memory: w.Memory, Timeout: w.Timeout, Stop: w.Stop, State: w.State, DenyEgress: w.DenyEgress,
-		Accept: w.Accept, Dir: w.Dir, Environ: os.Environ(),
+		Accept: w.Accept, Dir: w.Dir, Environ: os.Environ(), ImageUsers: users,
 	}
 	if err := w.compare(&o); err != nil {
 		return release.Smoke{}, err

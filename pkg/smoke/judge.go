@@ -22,7 +22,7 @@ func (r *run) judgeService(l life, s release.ServiceSpec, up bool) release.Smoke
 	case up:
 		r.judgeLife(l, s, service.Healthy)
 		if !s.OneShot {
-			r.judgeConfinement(l)
+			r.judgeConfinement(l, s)
 			service.Memory = r.judgeMemory(l)
 			r.judgeResources(l, &service)
 		}
@@ -76,19 +76,4 @@ func (r *run) judgeLife(l life, s release.ServiceSpec, healthy bool) {
 		why = append(why, fmt.Sprintf("it is %s, %s", l.last.State, l.last.Health))
 	}
 	r.add(name, release.Failed, "%s", strings.Join(why, "; "))
-}
-
-// judgeConfinement: what the container's configuration promises.
-func (r *run) judgeConfinement(l life) {
-	user, _, _ := strings.Cut(l.last.User, ":")
-	if user == "" || user == "root" || strings.Trim(user, "0") == "" {
-		r.add("unprivileged/"+l.name, release.Warned, "runs as root")
-	} else {
-		r.add("unprivileged/"+l.name, release.Passed, "runs as user %s", l.last.User)
-	}
-	if l.last.ReadOnly {
-		r.add("readonly/"+l.name, release.Passed, "its root file system is read-only")
-	} else {
-		r.add("readonly/"+l.name, release.Warned, "its root file system can be written")
-	}
 }

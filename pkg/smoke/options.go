@@ -102,6 +102,8 @@ type Options struct {
 	Environments []string
 	Parity       []release.Difference
 	Accept       []Accepted
+	// ImageUsers is the user that each service's image is made for, where known.
+	ImageUsers map[string]string
 	// Owner says whose run this is, see Owner; it becomes a label of everything
 	// that the run makes.
 	Owner string

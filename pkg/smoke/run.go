@@ -25,6 +25,7 @@ type run struct {
 	steady   time.Time // when its warm-up was over
 	measured bool      // the memory test was made
 	fates    []fate    // of the volumes of services that were moved
+	confined confinements
 }
 
 // teardownTime bounds taking everything down, also after ctx has ended.
@@ -73,8 +74,19 @@ func (r *run) all(ctx context.Context) error {
 	}
 	defer wait()
 	defer stop()
+	ready, sniffed := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(sniffed)
+		r.sniff(watching, ready)
+	}()
+	defer func() { stop(); <-sniffed }()
 	up, err := r.start(ctx)
+	close(ready)
 	if err != nil {
+		return err
+	}
+	r.sayings(ctx)
+	if err := r.confine(ctx); err != nil {
 		return err
 	}
 	if up {
@@ -85,6 +97,9 @@ func (r *run) all(ctx context.Context) error {
 		}
 	}
 	if err := r.monitor.refresh(ctx); err != nil {
+		return err
+	}
+	if err := r.confine(ctx); err != nil {
 		return err
 	}
 	r.judge(up)

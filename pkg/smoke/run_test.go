@@ -71,7 +71,7 @@ func (w *world) service(t *testing.T, name string, change func(*release.ServiceS
 	}
 	w.Offer(image, release.PlatformImage{Manifest: digest, Config: digest})
 	s := release.ServiceSpec{Name: name, ContainerName: "agent-" + name + "-1", Image: image, User: "1000", ReadOnly: true,
-		MemoryLimit: 128 * mib, Command: []string{"/probe", "run"}, Health: &release.Health{Test: []string{"CMD", "/probe", "ok"}},
+		SecurityOpt: []string{"no-new-privileges:true"}, MemoryLimit: 128 * mib, Command: []string{"/probe", "run"}, Health: &release.Health{Test: []string{"CMD", "/probe", "ok"}},
 		Networks: []release.Attach{{Network: "agent_default", Aliases: []string{"agent-" + name + "-1", name}}}}
 	if change != nil {
 		change(&s)
