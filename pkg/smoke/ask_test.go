@@ -275,3 +275,35 @@ func TestEverythingSaysWhoseItIs(t *testing.T) {
 		t.Errorf("owners %q, want %s of %s", owners, mine, s.Project)
 	}
 }
+
+func TestTheEndsOfLogsAreKept(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.logs = func(service string) []byte {
+		return []byte("starting\n" + strings.Repeat("x", 600) + "\ncanary of " + service + "\n")
+	}
+	s := w.mustRun(t, func(o *Options) {
+		o.State = Off
+		o.Memory = MemoryTest{Duration: 300 * time.Millisecond}
+		w.memory = func(service string, running time.Duration) int64 {
+			if project := find2(w); service == "planner" && running > 50*time.Millisecond {
+				seen, _ := w.Observe(context.Background(), project)
+				for _, c := range seen.Containers {
+					if c.Service == service && c.Health == "healthy" {
+						w.Change(c.ID, func(c *release.Container) { c.Health = "unhealthy" })
+					}
+				}
+			}
+			return 20 * mib
+		}
+	})
+	want(t, s, "healthy/planner", release.Failed, "unhealthy", "its log ends: ", "canary of planner")
+	for _, service := range s.Services {
+		if log := service.Log; len(log) != 3 || log[2] != "canary of "+service.Name || len(log[1]) > 510 {
+			t.Errorf("log of %s: %q", service.Name, log)
+		}
+	}
+	if strings.Contains(string(s.Predicate), "canary of bus") {
+		t.Error("a log is in the evidence")
+	}
+}

@@ -16,7 +16,7 @@ func (r *run) judge(up bool) {
 
 // judgeService makes the claims about one service.
 func (r *run) judgeService(l life, s release.ServiceSpec, up bool) release.SmokeService {
-	service := release.SmokeService{Name: s.Name, OOMKilled: l.oom, Restarts: l.restarts, OOMKills: l.oomKills, FDs: -1, Tasks: -1}
+	service := release.SmokeService{Name: s.Name, OOMKilled: l.oom, Restarts: l.restarts, OOMKills: l.oomKills, FDs: -1, Tasks: -1, Log: r.said[s.Name]}
 	service.Healthy = up && l.unhealthy == "" && len(l.exits) == 0 && !l.oom && l.restarts == 0 && runs(l, s.OneShot)
 	switch {
 	case up:
@@ -75,5 +75,9 @@ func (r *run) judgeLife(l life, s release.ServiceSpec, healthy bool) {
 	if len(why) == 0 {
 		why = append(why, fmt.Sprintf("it is %s, %s", l.last.State, l.last.Health))
 	}
-	r.add(name, release.Failed, "%s", strings.Join(why, "; "))
+	text := strings.Join(why, "; ")
+	if !strings.Contains(text, endOfLog) {
+		text += r.words[l.name]
+	}
+	r.add(name, release.Failed, "%s", text)
 }

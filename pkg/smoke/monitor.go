@@ -122,6 +122,8 @@ func (m *monitor) alarm() {
 	}
 }
 
+const endOfLog = "; its log ends: "
+
 // lastWords gives the end of a container's log for a message.
 func (m *monitor) lastWords(ctx context.Context, id string) string {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -138,7 +140,7 @@ func (m *monitor) lastWords(ctx context.Context, id string) string {
 	if len(lines) > most {
 		lines = "…" + strings.ToValidUTF8(lines[len(lines)-most:], "")
 	}
-	return "; its log ends: " + strings.Join(strings.Split(lines, "\n"), " | ")
+	return endOfLog + strings.Join(strings.Split(lines, "\n"), " | ")
 }
 
 // How often to look, where the run's options don't say: at memory, as often as

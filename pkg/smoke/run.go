@@ -26,6 +26,8 @@ type run struct {
 	measured bool      // the memory test was made
 	fates    []fate    // of the volumes of services that were moved
 	confined confinements
+	words    map[string]string   // the last words of services that fared badly
+	said     map[string][]string // the end of each service's log
 }
 
 // teardownTime bounds taking everything down, also after ctx has ended.
@@ -102,6 +104,7 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.confine(ctx); err != nil {
 		return err
 	}
+	r.listen(ctx)
 	r.judge(up)
 	if up {
 		if err := r.stop(ctx); err != nil {
@@ -202,6 +205,37 @@ func (r *run) teardown(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), teardownTime)
 	defer cancel()
 	return r.Runner.Down(ctx, r.workload.Project)
+}
+
+// keptLines and keptWidth bound what is kept of a log for people.
+const (
+	keptLines = 100
+	keptWidth = 500
+)
+
+// listen reads the end of every log, for whoever has to find out what happened.
+func (r *run) listen(ctx context.Context) {
+	r.words, r.said = map[string]string{}, map[string][]string{}
+	for _, s := range r.workload.Services {
+		l := r.monitor.get(s.Name)
+		if l.id == "" {
+			continue
+		}
+		if l.ailing() {
+			r.words[s.Name] = r.monitor.lastWords(ctx, l.id)
+		}
+		raw, err := r.Engine.Logs(ctx, l.id, keptLines)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(strings.ToValidUTF8(string(raw), "?")) {
+			line = strings.TrimRight(line, "\r\n")
+			if len(line) > keptWidth {
+				line = strings.ToValidUTF8(line[:keptWidth], "") + "…"
+			}
+			r.said[s.Name] = append(r.said[s.Name], line)
+		}
+	}
 }
 
 func (r *run) add(name string, result release.Result, format string, args ...any) {
