@@ -195,7 +195,7 @@ func (w smokeWork) compare(o *smoke.Options) error {
 
 // runner runs smoke's workloads the way deployments are run.
 type runner struct {
-	engine  deploy.Engine
+	engine  *engine.Host
 	images  map[string]release.PlatformImage
 	timeout time.Duration
 }
@@ -203,7 +203,12 @@ type runner struct {
 func (r runner) run(w release.Workload) deploy.Run {
 	// Smoke's own limit must come first: a service that is not well in time has
 	// failed, it is not out of reach.
-	return deploy.Run{Target: "smoke", Workload: w, Images: r.images, Timeout: r.timeout + time.Minute}
+	return deploy.Run{Target: "smoke", Workload: w, Images: r.images, Timeout: r.timeout + time.Minute, Probe: r.probe}
+}
+
+// probe makes a service's own health check, now.
+func (r runner) probe(ctx context.Context, c release.Container) bool {
+	return smoke.Probe(ctx, r.engine, c)
 }
 
 func (r runner) Up(ctx context.Context, w release.Workload) error {

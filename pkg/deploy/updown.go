@@ -21,6 +21,10 @@ type Run struct {
 	Images  map[string]release.PlatformImage
 	Timeout time.Duration // for each service; 0 is 3 minutes
 	Settle  time.Duration // for services without a health check; 0 is 2 s
+	// Probe asks a running container whether it is well while the engine, whose
+	// first question may be half a minute away, has not. Nil asks nobody; a
+	// failure says nothing.
+	Probe func(ctx context.Context, c release.Container) bool
 }
 
 // Up runs a workload: it pulls the images, makes networks and volumes, and
@@ -41,6 +45,7 @@ func Up(ctx context.Context, e Engine, r Run) error {
 	if err != nil {
 		return err
 	}
+	v.probe = r.Probe
 	u := &up{Run: r, engine: e, watch: v, services: map[string]*upService{}}
 	for _, s := range r.Workload.Services {
 		u.services[s.Name] = &upService{created: make(chan struct{}), done: make(chan struct{})}
@@ -142,6 +147,7 @@ func Recreate(ctx context.Context, e Engine, r Run, service string) error {
 	if err != nil {
 		return err
 	}
+	v.probe = r.Probe
 	if old, there := standing(seen, s, r.Workload.Project); there {
 		s.Mounts = inherit(s.Mounts, old, r.Images[service])
 		if err := stop(ctx, e, old); err != nil {

@@ -23,6 +23,7 @@ type watch struct {
 	w       release.Workload
 	timeout time.Duration
 	settle  time.Duration
+	probe   func(context.Context, release.Container) bool // see Run.Probe
 
 	mu    sync.Mutex
 	bells map[string]chan struct{} // container id → something happened
@@ -43,10 +44,7 @@ func newWatch(ctx context.Context, e Engine, w release.Workload, timeout, settle
 	}
 	go func() {
 		for e := range events {
-			select {
-			case v.bell(e.Container) <- struct{}{}:
-			default: // it rings already
-			}
+			v.ring(e.Container)
 		}
 	}()
 	return v, nil
@@ -66,9 +64,68 @@ func (v *watch) bell(id string) chan struct{} {
 // exit code 0 where it is meant to end. The error tells what a person needs:
 // how it ended, the last health check's output, the last lines of its log.
 func (v *watch) ready(ctx context.Context, id string) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := prober{probe: v.probe, answers: make(chan bool, 1)}
 	return v.wait(ctx, id, func(c release.Container, running time.Duration) (bool, error) {
+		if !isOneShot(c, v.w) && p.well(ctx, c, func() { v.ring(id) }) {
+			return true, nil
+		}
 		return well(c, isOneShot(c, v.w), running >= v.settle)
 	})
+}
+
+// ring says that it is time for a look.
+func (v *watch) ring(id string) {
+	select {
+	case v.bell(id) <- struct{}{}:
+	default: // it rings already
+	}
+}
+
+// probeTime bounds one answer of a probe, and mostPause is between two.
+const (
+	probeTime = 3 * time.Second
+	mostPause = time.Second
+)
+
+// prober asks a container by ourselves while the engine has not asked its health
+// check yet: one question at a time, ever more rarely.
+type prober struct {
+	probe   func(context.Context, release.Container) bool
+	answers chan bool
+	asking  bool
+	next    time.Time
+	pause   time.Duration
+}
+
+// well gives the last answer, and asks if it is time to. An answer rings.
+func (p *prober) well(ctx context.Context, c release.Container, ring func()) bool {
+	if p.probe == nil || c.State != "running" || c.Health != "starting" {
+		return false
+	}
+	if p.asking {
+		select {
+		case ok := <-p.answers:
+			p.asking, p.pause = false, min(max(2*p.pause, 50*time.Millisecond), mostPause)
+			p.next = time.Now().Add(p.pause)
+			time.AfterFunc(p.pause, ring)
+			return ok
+		default:
+			return false
+		}
+	}
+	if time.Now().Before(p.next) {
+		return false
+	}
+	p.asking = true
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, probeTime)
+		defer cancel()
+		p.answers <- p.probe(ctx, c)
+		ring()
+	}()
+	return false
 }
 
 // recovered waits as ready does, and gives an unhealthy or stopped container

@@ -108,7 +108,9 @@ func (r *run) settle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(seen.Containers, func(c release.Container) bool { return c.Health == "starting" || c.Health == "unhealthy" }) {
+		if !slices.ContainsFunc(seen.Containers, func(c release.Container) bool {
+			return c.Health == "unhealthy" || c.Health == "starting" && !Probe(ctx, r.Engine, c)
+		}) {
 			return nil
 		}
 		select {

@@ -26,6 +26,7 @@ type run struct {
 	measured bool      // the memory test was made
 	fates    []fate    // of the volumes of services that were moved
 	confined confinements
+	vouched  map[string]bool     // services that answered while the engine had not asked
 	words    map[string]string   // the last words of services that fared badly
 	said     map[string][]string // the end of each service's log
 }
@@ -47,7 +48,7 @@ func Run(ctx context.Context, o Options) (release.Smoke, error) {
 		return release.Smoke{}, err
 	}
 	id := newID()
-	r := &run{Options: o, token: newID(), client: newClient(4)}
+	r := &run{Options: o, token: newID(), vouched: map[string]bool{}, client: newClient(4)}
 	r.workload = isolate(o.Workload, id, o.reaches(), o.DenyEgress)
 	if o.Owner != "" {
 		r.workload.Labels[release.LabelOwner] = o.Owner
@@ -104,6 +105,7 @@ func (r *run) all(ctx context.Context) error {
 	if err := r.confine(ctx); err != nil {
 		return err
 	}
+	r.vouch(ctx)
 	r.listen(ctx)
 	r.judge(up)
 	if up {

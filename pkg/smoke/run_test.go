@@ -417,6 +417,12 @@ func TestFailures(t *testing.T) {
 				}
 				return "healthy"
 			}
+			w.OnExec = func(c release.Container, cmd []string) (int, []byte, error) {
+				if c.Service == "planner" && cmd[0] == "/probe" {
+					return 1, nil, nil
+				}
+				return 0, nil, nil
+			}
 		}, func(o *Options) {
 			o.Timeout = 300 * time.Millisecond
 			o.Checks = []Check{{Name: "remembers", Service: "planner", Exec: []string{"recall"}, Survives: Restart}}
