@@ -33,6 +33,16 @@ test_failed_check if {
 	contains(reason.message, "remembers failed: forgot 3 of 3")
 }
 
+# Whatever smoke learns to look at denies by its check, without another rule.
+test_failed_built_in_checks if {
+	every name in ["parity/production/planner", "state/planner/memory", "installs/planner", "writes/planner", "drains/planner", "unprivileged/planner"] {
+		denied := smoke.deny with input as testdata.added("/smoke/failedChecks", {"name": name, "result": "failed", "detail": "why"})
+		testdata.rules(denied) == {"smoke/check"}
+		some reason in denied
+		contains(reason.message, sprintf("%s failed: why", [name]))
+	}
+}
+
 test_warned if {
 	facts := testdata.broken("/smoke/result", "warned")
 	count(smoke.deny) == 0 with input as facts

@@ -117,6 +117,10 @@ func doSmoke(ctx context.Context, w smokeWork) (release.Smoke, error) {
 		return release.Smoke{}, err
 	}
 	defer host.Close()
+	if w.DenyEgress && !host.Local() {
+		return release.Smoke{}, release.Faultf(release.KindConfig, "set smoke.egress to allow, or DOCKER_HOST to an engine of this machine",
+			"smoke.egress: deny takes an engine of this machine: services without a way out cannot be reached on %s", host.Name())
+	}
 	workload, err := w.workload(ctx, host)
 	if err != nil {
 		return release.Smoke{}, err

@@ -149,6 +149,10 @@ func (h *Host) Info(ctx context.Context) (release.EngineInfo, error) {
 // as far as its address tells.
 func (h *Host) local() bool { return strings.HasPrefix(h.address, "unix://") }
 
+// Local reports whether containers' own addresses can be expected to be
+// reachable from here.
+func (h *Host) Local() bool { return h.local() }
+
 // short bounds a call that does little.
 func (h *Host) short(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, h.options.Timeout, fmt.Errorf("no answer within %s", h.options.Timeout))

@@ -307,3 +307,23 @@ func TestTheEndsOfLogsAreKept(t *testing.T) {
 		t.Error("a log is in the evidence")
 	}
 }
+
+func TestAScriptIsALoadAtItsRate(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	file := filepath.Join(t.TempDir(), "runs")
+	dir := scripts(t, map[string]string{"load": `[ -n "$PROMOTE_PORT_PLANNER_8080" ] && echo x >> ` + file, "broken": "echo no; exit 2"})
+	load := func(script string, rate float64) func(*Options) {
+		return func(o *Options) {
+			o.Dir, o.Environ = dir, []string{"PATH=" + os.Getenv("PATH")}
+			o.Memory = MemoryTest{Duration: time.Second, Load: Load{Script: []string{script}, Rate: rate}}
+		}
+	}
+	s := w.mustRun(t, load("load", 5))
+	want(t, s, "load", release.Passed, "ran ", "0 failed")
+	if runs, _ := os.ReadFile(file); len(runs) < 2*2 || len(runs) > 2*7 {
+		t.Errorf("%d runs in a second at 5 a second", len(runs)/2)
+	}
+	s = w.mustRun(t, load("broken", 5))
+	want(t, s, "load", release.Failed, "broken gave exit code 2: no")
+}

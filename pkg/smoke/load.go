@@ -86,22 +86,37 @@ func (r *run) atRate(ctx context.Context, w *work, l Load, one func(context.Cont
 	}
 }
 
-// repeat runs a command again and again.
+// repeat runs a command or a script again and again, one at a time, at most as
+// often as its rate says.
 func (r *run) repeat(ctx context.Context, w *work, l Load) {
+	environ := r.scriptEnviron(ctx, "load", l.Service)
 	for ctx.Err() == nil {
-		exit, output, err := r.Engine.Exec(ctx, r.monitor.id(l.Service), l.Exec)
-		if err == nil && exit != 0 {
-			err = fmt.Errorf("exit code %d: %s", exit, oneLine(string(output)))
-		}
+		due := time.Now().Add(time.Duration(float64(time.Second) / l.Rate))
+		err := r.perform(ctx, l, environ)
 		if ctx.Err() != nil {
 			return
 		}
 		w.count(err)
 		select {
 		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(time.Until(due)):
 		}
 	}
+}
+
+// perform runs the load's command or script once.
+func (r *run) perform(ctx context.Context, l Load, environ []string) error {
+	if len(l.Script) > 0 {
+		bounded, cancel := context.WithTimeout(ctx, r.Timeout)
+		defer cancel()
+		_, err := r.script(bounded, l.Script, environ)
+		return err
+	}
+	exit, output, err := r.Engine.Exec(ctx, r.monitor.id(l.Service), l.Exec)
+	if err == nil && exit != 0 {
+		err = fmt.Errorf("exit code %d: %s", exit, oneLine(string(output)))
+	}
+	return err
 }
 
 const (
