@@ -52,15 +52,24 @@ func TestReliability(t *testing.T) {
 				o.add(t, r, round)
 			})
 		}
+		publish(t, list)
 	}
 	group.Wait()
+	publish(t, list)
 	r.empty(t)
+}
+
+// publish brings the table up to date with the runs that have ended.
+func publish(t *testing.T, list []*outcome) {
+	t.Helper()
 	if *table == "" {
 		return
 	}
 	rows := map[string]smoketest.Row{}
 	for _, o := range list {
-		rows[o.variant.Name] = o.row()
+		if row := o.row(); row.Runs > 0 {
+			rows[o.variant.Name] = row
+		}
 	}
 	text, err := os.ReadFile(*table)
 	if err != nil {
@@ -114,6 +123,11 @@ func (o *outcome) add(t *testing.T, r real, round int) {
 }
 
 func (o *outcome) row() smoketest.Row {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.took) == 0 {
+		return smoketest.Row{}
+	}
 	slices.Sort(o.took)
 	return smoketest.Row{Right: o.right, Runs: len(o.took), Median: o.took[len(o.took)/2], Said: o.said}
 }

@@ -78,7 +78,7 @@ func Update(document []byte, rows map[string]Row) ([]byte, error) {
 	var b bytes.Buffer
 	b.Write(before)
 	b.WriteString(Begin + "\n" + header)
-	for _, v := range Variants() {
+	for _, v := range append(Variants(), Examples()...) {
 		if row, ok := rows[v.Name]; ok {
 			fmt.Fprintf(&b, "| %s | %s: `%s` | %d / %d | %.0f s | %s |\n",
 				v.Name, v.Result, v.Check, row.Right, row.Runs, row.Median.Seconds(), cell(row.Said))

@@ -83,7 +83,7 @@ func TestPublishedTableNamesTheVariants(t *testing.T) {
 	_, rest, _ := strings.Cut(string(text), smoketest.Begin)
 	table, _, _ := strings.Cut(rest, smoketest.End)
 	lines := smoketest.Lines([]byte(table))
-	for _, v := range smoketest.Variants() {
+	for _, v := range append(smoketest.Variants(), smoketest.Examples()...) {
 		if _, ok := lines[v.Name]; !ok {
 			t.Errorf("docs/smoke.md says nothing of %q: run make smoke-variants", v.Name)
 		}

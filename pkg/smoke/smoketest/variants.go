@@ -25,7 +25,8 @@ type Variant struct {
 
 // Options gives what to run for a variant.
 func (v Variant) Options(image release.Subject) smoke.Options {
-	o := smoke.Options{Workload: Workload(image, v.Mode), Memory: Memory(14 * time.Second), Timeout: time.Minute}
+	o := smoke.Options{Workload: Workload(image, v.Mode), Memory: Memory(14 * time.Second), Timeout: time.Minute,
+		ImageUsers: map[string]string{Service: "65532"}}
 	if v.Change != nil {
 		v.Change(&o)
 	}
@@ -45,6 +46,7 @@ const (
 	memoryCheck = "memory/" + Service
 	growthCheck = "growth/" + Service
 	healthCheck = "healthy/" + Service
+	parityCheck = "parity/production/" + Service
 )
 
 // keeps writes a word through the service and asks for it again after a
@@ -61,14 +63,14 @@ func Variants() []Variant {
 		{Name: "healthy", Change: func(o *smoke.Options) { o.Checks = []smoke.Check{keeps} }, Result: release.Passed, Check: growthCheck},
 		{Name: "leak of 1 MB/s under 128 MB", Mode: "leak 65536 64ms", Change: lasting(16 * time.Second),
 			Result: release.Failed, Check: growthCheck, Words: []string{"it would reach its limit of 128.0 MiB in"}},
-		{Name: "slow leak of 64 KB/s under 128 MB", Mode: "leak 65536 1s", Change: lasting(40 * time.Second),
+		{Name: "slow leak of 64 KB/s under 128 MB", Mode: "leak 65536 1s", Change: lasting(48 * time.Second),
 			Result: release.Failed, Check: growthCheck, Words: []string{"it would reach its limit of 128.0 MiB in"}},
 		{Name: "one spike of 200 MB", Mode: "spike 209715200 6s 500ms", Change: func(o *smoke.Options) {
 			first(o).MemoryLimit, first(o).MemorySwap = 220<<20, 220<<20
 		}, Result: release.Failed, Check: memoryCheck, Words: []string{"peak 2", "of 220.0 MiB", "want at most 90 %"}},
 		{Name: "child killed for memory, parent lives", Mode: "child 209715200 5s", Change: func(o *smoke.Options) {
 			first(o).MemoryLimit, first(o).MemorySwap = 64<<20, 64<<20
-		}, Result: release.Failed, Check: memoryCheck, Words: []string{"killed for want of memory"}, Also: []string{healthCheck}},
+		}, Result: release.Failed, Check: memoryCheck, Words: []string{"a child process was killed"}, Also: []string{healthCheck}},
 		{Name: "sawtooth of 10 to 60 MB each 3 s", Mode: "sawtooth 10485760 62914560 3s", Change: lasting(30 * time.Second),
 			Result: release.Passed, Check: growthCheck},
 		{Name: "sawtooth of 10 to 60 MB each 9 s", Mode: "sawtooth 10485760 62914560 9s", Change: lasting(60 * time.Second),
@@ -79,10 +81,21 @@ func Variants() []Variant {
 			Result: release.Failed, Check: healthCheck, Words: []string{"restarted", "connecting to the bus"}, Also: []string{"start"}},
 		{Name: "writes to its root, which is read-only", Mode: "write /srv/cache.db", Change: unmeasured,
 			Result: release.Failed, Check: "start", Words: []string{"/srv/cache.db: read-only file system"}, Also: []string{healthCheck}},
+		{Name: "root user where the image has another", Change: func(o *smoke.Options) { unmeasured(o); first(o).User = "0" },
+			Result: release.Failed, Check: "unprivileged/" + Service, Words: []string{"runs as root, and its image is made for user 65532"}},
+		{Name: "installs at start-up", Mode: "pip", Change: func(o *smoke.Options) { unmeasured(o); first(o).ReadOnly = false },
+			Result: release.Failed, Check: "installs/" + Service, Words: []string{"it installs at start-up"}},
+		{Name: "phones home, without a way out", Mode: "phone 198.51.100.1:443", Change: func(o *smoke.Options) {
+			offline(o)
+			first(o).Health = patient(first(o).Health)
+		}, Result: release.Failed, Check: healthCheck, Words: []string{"phoning home: dial tcp 198.51.100.1:443"}, Also: []string{"start"}},
+		{Name: "healthy, without a way out", Change: offline,
+			Result: release.Passed, Check: "offline/" + Service},
+		{Name: "keeps opening files", Mode: "handles 50ms", Result: release.Warned, Check: "handles/" + Service, Words: []string{"open files"}},
 		{Name: "unhealthy after 20 s", Mode: "unhealthy 20s", Change: lasting(30 * time.Second),
-			Result: release.Failed, Check: healthCheck, Words: []string{"unhealthy"}},
+			Result: release.Failed, Check: healthCheck, Words: []string{"unhealthy", "its log ends", "the model does not answer"}},
 		{Name: "volume renamed in production's model", Change: renamed,
-			Result: release.Failed, Check: "parity/production/" + Service, Words: []string{"/data", "memory"}},
+			Result: release.Failed, Check: parityCheck, Words: []string{"/data", "memory"}},
 		{Name: "volume mounted elsewhere than where the service writes", Change: misplaced,
 			Result: release.Failed, Check: "keeps", Words: []string{"before recreate it passed, after it"}},
 		{Name: "loses the requests under way at SIGTERM", Mode: "loses", Change: func(o *smoke.Options) {
@@ -98,6 +111,18 @@ func Variants() []Variant {
 		{Name: "restart loop", Mode: "loop 1s", Change: unmeasured,
 			Result: release.Failed, Check: "start", Words: []string{"service " + Service + " was restarted", "no configuration: giving up"}, Also: []string{healthCheck}},
 	}
+}
+
+func offline(o *smoke.Options) {
+	unmeasured(o)
+	o.DenyEgress = true
+}
+
+// patient is a health check that says nothing for the first while.
+func patient(h *release.Health) *release.Health {
+	out := *h
+	out.StartPeriod = 20 * time.Second
+	return &out
 }
 
 // renamed compares with a production model that is the same but for the volume
@@ -128,9 +153,17 @@ func beforeItsBus(o *smoke.Options) {
 	bus := o.Workload.Services[0]
 	bus.Name, bus.ContainerName, bus.Mounts, bus.Ports = "bus", "promote-unruly-bus-1", nil, nil
 	bus.Environment = map[string]string{"MODE": "late 3s"}
-	patient := *bus.Health
-	patient.StartPeriod = 20 * time.Second
-	bus.Health = &patient
+	bus.Health = patient(bus.Health)
 	bus.Networks = []release.Attach{{Network: bus.Networks[0].Network, Aliases: []string{"bus"}}}
 	o.Workload.Services = append(o.Workload.Services, bus)
+}
+
+// Examples are runs of the example stack, which are made from end to end: as it
+// is, and with the demo's leak.
+func Examples() []Variant {
+	return []Variant{
+		{Name: "the example stack", Result: release.Passed, Check: "growth/planner"},
+		{Name: "the example stack with the demo's leak", Result: release.Failed, Check: "growth/executor", Also: []string{"memory/executor", "healthy/executor"},
+			Words: []string{"it would reach its limit of 128.0 MiB in"}},
+	}
 }

@@ -130,7 +130,11 @@ func install() error {
 	if err := os.MkdirAll(packages, 0o777); err != nil {
 		return err
 	}
-	return os.WriteFile(packages+"/plugins.py", []byte("pass\n"), 0o666)
+	if err := os.WriteFile(packages+"/plugins.py", []byte("pass\n"), 0o666); err != nil {
+		return err
+	}
+	fmt.Println("Successfully installed unruly-plugins-1.0")
+	return nil
 }
 
 func serve(m words) error {
@@ -178,6 +182,12 @@ func begin(m words) error {
 			return fmt.Errorf("connecting to the bus: %w", err)
 		}
 		return conn.Close()
+	case m.is("phone"): // home, before anything else
+		conn, err := net.DialTimeout("tcp", m.text(1), 2*time.Second)
+		if err != nil {
+			return fmt.Errorf("phoning home: %w", err)
+		}
+		return conn.Close()
 	case m.is("late"):
 		time.Sleep(m.time(1))
 	case m.is("write"):
@@ -219,7 +229,12 @@ func misbehave(m words) {
 	case m.is("cache"):
 		cache(m.bytes(1), m.text(2))
 	case m.is("handles"):
-		every(m.time(1), func() { _, _ = os.Open("/proc/self/exe") })
+		var open []*os.File // a file that nobody has is closed by the collector
+		every(m.time(1), func() {
+			if f, err := os.Open("/proc/self/exe"); err == nil {
+				open = append(open, f)
+			}
+		})
 	}
 }
 
