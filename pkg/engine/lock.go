@@ -108,31 +108,36 @@ func (h *Host) Unlock(ctx context.Context, name string) error {
 
 // ensureLockImage makes the empty image that lock objects are created from.
 func (h *Host) ensureLockImage(ctx context.Context) error {
-	ctx, cancel := h.short(ctx)
-	defer cancel()
-	_, err := h.client.ImageInspect(ctx, lockImage)
-	if err == nil {
-		return nil
-	}
-	if !absent(err) {
-		return h.fault("inspecting image", lockImage, err)
-	}
 	var empty bytes.Buffer
 	if err := tar.NewWriter(&empty).Close(); err != nil {
 		return err
 	}
-	stream, err := h.client.ImageImport(ctx, client.ImageImportSource{Source: &empty, SourceName: "-"}, lockImage, client.ImageImportOptions{
-		Message: "empty, for promote's lock objects", Changes: []string{"LABEL " + labelLock + "=image"},
+	return h.ensureImage(ctx, lockImage, empty.Bytes(), "empty, for promote's lock objects", "LABEL "+labelLock+"=image")
+}
+
+// ensureImage makes an image of one layer unless there is one of that name.
+func (h *Host) ensureImage(ctx context.Context, name string, layer []byte, message string, changes ...string) error {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	_, err := h.client.ImageInspect(ctx, name)
+	if err == nil {
+		return nil
+	}
+	if !absent(err) {
+		return h.fault("inspecting image", name, err)
+	}
+	stream, err := h.client.ImageImport(ctx, client.ImageImportSource{Source: bytes.NewReader(layer), SourceName: "-"}, name, client.ImageImportOptions{
+		Message: message, Changes: changes,
 	})
 	if err != nil {
-		return h.fault("making image", lockImage, err)
+		return h.fault("making image", name, err)
 	}
 	said, err := io.ReadAll(io.LimitReader(stream, 64<<10))
 	if err = errors.Join(err, stream.Close()); err != nil {
-		return h.fault("making image", lockImage, err)
+		return h.fault("making image", name, err)
 	}
 	if strings.Contains(string(said), `"errorDetail"`) {
-		return h.fault("making image", lockImage, errors.New(clip(string(said), 500)))
+		return h.fault("making image", name, errors.New(clip(string(said), 500)))
 	}
 	return nil
 }
