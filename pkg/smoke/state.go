@@ -93,7 +93,7 @@ func fateOf(before, after volume, how string) fate {
 	case after.identity != before.identity:
 		return fate{result: release.Failed, text: fmt.Sprintf("after %s another volume of the same name is mounted: what the old one held is lost", how)}
 	case errors.Is(unknown, errors.ErrUnsupported):
-		return fate{result: release.Passed, text: fmt.Sprintf("the same volume after %s; what is in it cannot be looked at on this engine's machine", how)}
+		return fate{result: release.Warned, text: fmt.Sprintf("the same volume after %s; what is in it cannot be looked at on this engine's machine", how)}
 	case unknown != nil:
 		return fate{result: release.Warned, text: fmt.Sprintf("the same volume after %s; what is in it could not be looked at: %s", how, oneLine(unknown.Error()))}
 	case before.entries > 0 && after.entries == 0:
