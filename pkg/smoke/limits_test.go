@@ -3,6 +3,7 @@
 package smoke
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -132,7 +133,7 @@ func TestSeriesAndMarks(t *testing.T) {
 		}
 	})
 	one := service(t, s, "planner")
-	if got := kinds(one.Marks); got != "load steady stop" {
+	if got := kinds(one.Marks); got != "move load steady stop" {
 		t.Errorf("marks %s", got)
 	}
 	high, last := int64(0), -1.0
@@ -177,5 +178,27 @@ func TestMarksAreBounded(t *testing.T) {
 	}
 	if len(l.marks) != mostMarks || l.marks[1].at.Unix() != 2 {
 		t.Errorf("%d marks", len(l.marks))
+	}
+}
+
+// What ends the memory test before its load began is told by its own check.
+func TestLoadThatNeverBegan(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := &run{Options: w.options().withDefaults(), workload: w.workload, monitor: newMonitor(w, w.workload, time.Hour)}
+	r.Memory.Load = Load{Service: "planner", HTTP: &HTTP{}, Rate: 10, Concurrency: 1}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	var never work
+	r.load(ended, &never)
+	if never.failed.Load() != 0 {
+		t.Errorf("counted as failed: %v", never.first)
+	}
+	r.judgeLoad(&never)
+	want(t, r.result, "load", release.Failed, "nothing of the load succeeded")
+	r.result.Checks = nil
+	r.monitor.alarm()
+	if r.judgeLoad(&never); len(r.result.Checks) != 0 {
+		t.Errorf("%v", r.result.Checks)
 	}
 }

@@ -71,12 +71,12 @@ func picture(samples []sample, limit int64) string {
 	}
 	points := make([]release.Point, len(samples))
 	for i, s := range samples {
-		points[i] = release.Point{Low: s.bytes, High: s.bytes}
+		points[i] = release.Point{Low: s.counted(), High: s.counted()}
 	}
 	last := samples[len(samples)-1]
-	text := release.Sparkline(points, limit, liveCells) + " " + release.FormatSize(last.bytes)
+	text := release.Sparkline(points, limit, liveCells) + " " + release.FormatSize(last.counted())
 	if limit > 0 {
-		text += fmt.Sprintf(" of %s (%.0f %%)", release.FormatSize(limit), 100*float64(last.bytes)/float64(limit))
+		text += fmt.Sprintf(" of %s (%.0f %%)", release.FormatSize(limit), 100*float64(last.counted())/float64(limit))
 	}
 	recent := since(samples, last.at.Add(-lately))
 	if took := last.at.Sub(recent[0].at).Seconds(); took >= 1 {

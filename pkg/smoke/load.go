@@ -45,7 +45,9 @@ func (r *run) load(ctx context.Context, w *work) {
 	s, _ := r.workload.Service(l.Service)
 	address, err := r.address(ctx, l.Service, portOf(s, l.HTTP.Port))
 	if err != nil {
-		w.count(err)
+		if ctx.Err() == nil { // else the test ended before the load began
+			w.count(err)
+		}
 		return
 	}
 	client := newClient(l.Concurrency)
@@ -141,6 +143,7 @@ func (r *run) judgeLoad(w *work) {
 		}
 	}
 	switch share := float64(failed) / max(all, 1); {
+	case all == 0 && r.monitor.alarmed(): // something else ended the test before the load began
 	case done == 0:
 		r.add("load", release.Failed, "nothing of the load succeeded, so memory was not measured under any: %s", detail)
 	case share > failedShare:

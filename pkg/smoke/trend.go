@@ -15,6 +15,9 @@ type sample struct {
 	periods, throttled int64 // of the CPU, since the process began
 }
 
+// counted is what counts against the limit.
+func (s sample) counted() int64 { return s.bytes + s.other }
+
 // trend is how memory moved over a window. Slopes are in bytes a second; the
 // true slope lies between low and high with 99 % confidence.
 type trend struct {
