@@ -55,9 +55,11 @@ ROUNDS ?= 20
 LANES ?= 4
 
 # With VARIANTS, a regular expression, only those; the table keeps the others' rows.
-smoke-variants: ## services that misbehave, each many times: the table in docs/smoke.md
+smoke-variants: build ## services that misbehave, each many times: the table in docs/smoke.md
 	@$(setup); nice go test -tags=engine -count=1 -timeout 3h -run TestReliability ./pkg/smoke \
 	-args -rounds '$(ROUNDS)' -lanes '$(LANES)' -variants '$(VARIANTS)' -table '$(CURDIR)/docs/smoke.md'
+	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" nice go test -tags=e2e -count=1 -timeout 3h -run TestTheExampleIsJudged ./internal/e2e \
+	-args -rounds '$(ROUNDS)' -variants '$(VARIANTS)' -table '$(CURDIR)/docs/smoke.md'
 
 # FUZZTIME is how long each runs; FUZZ chooses by package and name.
 fuzz: ## every parser of outside bytes, fuzzed for FUZZTIME (60s) each: docs/fuzzing.md

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,6 +98,28 @@ func (r *SmokeReport) Compare() {
 			peer.Ratio = peer.Milliseconds.Median / slowest
 		}
 	}
+}
+
+// KeepOthers takes over, from the report in a directory, the chains that this
+// one has not measured.
+func (r *SmokeReport) KeepOthers(dir string) error {
+	raw, err := os.ReadFile(filepath.Join(dir, "smoke.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var earlier SmokeReport
+	if err == nil {
+		err = json.Unmarshal(raw, &earlier)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the report before: %w", err)
+	}
+	for _, x := range earlier.Results {
+		if !slices.ContainsFunc(r.Results, func(o SmokeResult) bool { return o.Depth == x.Depth && o.Health == x.Health }) {
+			r.Results = append(r.Results, x)
+		}
+	}
+	return nil
 }
 
 // Write writes smoke.md and smoke.json to a directory.

@@ -27,6 +27,7 @@ var (
 	b11    = flag.String("b11", "", "measure smoke runs beside docker compose, and write smoke.md and smoke.json here")
 	b11Run = flag.Int("runs", 10, "runs of each tool on tuned chains; untuned ones have 3")
 	depths = flag.Int("depth", 5, "the longest chain")
+	health = flag.String("health", "", "only these health checks: tuned or untuned; what is known of the others stays")
 )
 
 // host is an engine as smoke runs use it, with the unruly image on it.
@@ -150,17 +151,20 @@ func TestB11(t *testing.T) {
 	}
 	contenders := []contender{h.library(), h.start(), h.command(promote), h.peer(compose)}
 	report := &bench.SmokeReport{Machine: bench.ThisMachine(os.TempDir()), Engine: info.Version}
-	for _, health := range []string{bench.Quick, bench.Untuned} {
+	for _, kind := range []string{bench.Quick, bench.Untuned} {
+		if *health != "" && *health != kind {
+			continue
+		}
 		for depth := 1; depth <= *depths; depth++ {
 			runs := *b11Run
-			if health == bench.Untuned {
+			if kind == bench.Untuned {
 				runs = min(runs, 3)
 			}
 			times := make([][2][]float64, len(contenders))
 			for round := range runs {
 				for turn := range contenders {
 					n := (turn + round) % len(contenders)
-					start, whole := contenders[n].run(t, health, depth, round)
+					start, whole := contenders[n].run(t, kind, depth, round)
 					times[n][0] = append(times[n][0], float64(start.Milliseconds()))
 					times[n][1] = append(times[n][1], float64(whole.Milliseconds()))
 				}
@@ -169,12 +173,15 @@ func TestB11(t *testing.T) {
 				for i, tool := range []bench.SmokeTool{c.start, c.whole} {
 					if tool.Name != "" {
 						tool.Whole = i == 1
-						report.Results = append(report.Results, bench.SmokeResult{Depth: depth, Health: health, Tool: tool, Milliseconds: bench.Summarize(times[n][i])})
+						report.Results = append(report.Results, bench.SmokeResult{Depth: depth, Health: kind, Tool: tool, Milliseconds: bench.Summarize(times[n][i])})
 					}
 				}
 			}
+			if err := report.KeepOthers(*b11); err != nil {
+				t.Fatal(err)
+			}
 			report.Compare()
-			for _, r := range slices.DeleteFunc(slices.Clone(report.Results), func(r bench.SmokeResult) bool { return r.Depth != depth || r.Health != health }) {
+			for _, r := range slices.DeleteFunc(slices.Clone(report.Results), func(r bench.SmokeResult) bool { return r.Depth != depth || r.Health != kind }) {
 				t.Logf("%s, %d services: %s: %.1f s, ratio %.1f", r.Health, r.Depth, r.Tool.Name, r.Milliseconds.Median/1000, r.Ratio)
 			}
 			if err := report.Write(*b11); err != nil {

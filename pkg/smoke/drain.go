@@ -26,6 +26,8 @@ const (
 	// to stop, and late is how long after that they are completed.
 	settled = 300 * time.Millisecond
 	late    = 100 * time.Millisecond
+	// signalTime is how long an engine may take to send the signal.
+	signalTime = 5 * time.Second
 )
 
 // stopTest is what is under way when a service is told to stop: what is
@@ -52,15 +54,39 @@ func (r *run) drain(ctx context.Context, s release.ServiceSpec, t StopTest, stop
 	case <-ctx.Done():
 	case <-time.After(settled):
 	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- stop() }()
+	before := r.monitor.get(s.Name).signals
+	stopped := make(chan struct{})
+	var failed error
+	go func() {
+		defer close(stopped)
+		failed = stop()
+	}()
+	r.untilSignalled(s, before, stopped)
 	time.Sleep(late)
 	limit := time.Now().Add(cmp.Or(s.StopGrace, defaultGrace) + 5*time.Second)
 	outcome := finishAll(underWay, limit)
-	if err := <-stopped; err != nil {
-		return err
+	<-stopped
+	if failed != nil {
+		return failed
 	}
 	return r.judgeDrain(ctx, s, t, outcome, trouble)
+}
+
+// untilSignalled waits until the engine says that the stop signal went out: on
+// a busy machine it takes its time, and what is answered before was not under
+// way. It does not wait for long for an engine that never says so: half of the
+// grace period must be left.
+func (r *run) untilSignalled(s release.ServiceSpec, before int, stopped <-chan struct{}) {
+	limit := time.After(min(signalTime, cmp.Or(s.StopGrace, defaultGrace)/2))
+	for r.monitor.get(s.Name).signals == before {
+		select {
+		case <-stopped:
+			return
+		case <-limit:
+			return
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // pending is a request of which the last byte is held back.

@@ -25,6 +25,7 @@ func newDraining(t *testing.T, answer func(d *draining, rw http.ResponseWriter))
 	d.stop = func(service string) int {
 		if service == "planner" {
 			d.stopping.Store(true)
+			d.Signal(service)
 			time.Sleep(300 * time.Millisecond) // it drains
 		}
 		return 0
@@ -93,6 +94,33 @@ func TestWhatIsUnderWayAtTheSignal(t *testing.T) {
 				t.Errorf("%d tasks arrived%s", d.tasks.Load(), lines(s))
 			}
 		})
+	}
+}
+
+// A busy engine takes its time until the signal goes out; what is answered
+// before was not under way at it.
+func TestTheSignalOfABusyEngineIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	var early atomic.Int64
+	d := newDraining(t, func(d *draining, _ http.ResponseWriter) {
+		if !d.stopping.Load() {
+			early.Add(1)
+		}
+	})
+	drains := d.stop
+	d.stop = func(service string) int {
+		if service == "planner" {
+			time.Sleep(600 * time.Millisecond)
+		}
+		return drains(service)
+	}
+	s := d.mustRun(t, func(o *Options) {
+		o.State = Off // nothing else stops it
+		o.Stop = StopTest{Service: "planner", Ask: Ask{HTTP: &HTTP{Path: "/task", Method: "POST"}}}
+	})
+	want(t, s, "drains/planner", release.Passed)
+	if n := early.Load(); n > 0 {
+		t.Errorf("%d requests were completed before the signal", n)
 	}
 }
 

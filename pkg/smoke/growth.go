@@ -72,8 +72,14 @@ func (q question) judge(samples []sample) (j judgement, ok bool) {
 	}
 	j.verdict = q.points(j.trend)
 	fall, floors := troughs(samples)
+	returned := q.collected(samples, fall)
+	if returned && len(floors) < minFloors { // too few to say anything, unless they are not its own
+		broad := opened(samples)
+		fall, _ := troughs(broad)
+		returned = q.collected(broad, fall)
+	}
 	switch {
-	case q.collected(samples, fall):
+	case returned:
 		j.falls = len(floors)
 		q.judgeFloors(&j, floors)
 	case j.verdict == grows:

@@ -44,6 +44,7 @@ type life struct {
 	tasks     int64
 	taskLimit int64
 	unhealthy string
+	signals   int      // that the engine sent to it
 	exits     []string // that nobody asked for
 	restarts  int
 	last      release.Container
@@ -95,6 +96,9 @@ func (m *monitor) event(ctx context.Context, e release.ContainerEvent) {
 	}
 	if e.Action == "start" {
 		l.id = e.Container
+	}
+	if e.Action == "kill" {
+		l.signals++
 	}
 	if l.moved || e.Time.Before(l.calm) {
 		return

@@ -156,3 +156,30 @@ func TestHorizonDecides(t *testing.T) {
 		t.Error("shrinking reaches a limit")
 	}
 }
+
+// An exec health check and the runtime that starts it add to a service's
+// memory for a moment: that is no memory that the service gives back.
+func TestHealthChecksDoNotHideALeak(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	series := func(spike func(second float64) bool) []sample {
+		var list []sample
+		for i := range 450 {
+			second := float64(i) / 10
+			bytes := int64(6<<20) + int64(second*64*1024)
+			if spike(second) {
+				bytes += 5 << 20
+			}
+			list = append(list, sample{at: begin.Add(time.Duration(i) * 100 * time.Millisecond), bytes: bytes})
+		}
+		return list
+	}
+	q := question{limit: 128 << 20, horizon: 24 * time.Hour, least: minWindow, percent: 90}
+	short := func(s float64) bool { return s > 12 && s < 12.8 || s > 30 && s < 31.5 }
+	if j, ok := q.judge(series(short)); !ok || j.verdict != grows {
+		t.Errorf("with two health checks on top: %+v", j)
+	}
+	long := func(s float64) bool { return s > 10 && s < 16 || s > 28 && s < 36 }
+	if j, ok := q.judge(series(long)); !ok || j.verdict == grows {
+		t.Errorf("with two collections: %+v", j)
+	}
+}

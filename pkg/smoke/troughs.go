@@ -64,6 +64,36 @@ func troughs(samples []sample) (fall float64, floors []sample) {
 	return fall, floors
 }
 
+// passing is how long another process may add to a service's memory without
+// counting as the service's own: whoever makes an exec health check, and the
+// runtime that starts it, are in the same cgroup for a moment.
+const passing = 2 * time.Second
+
+// opened takes peaks off that are narrower than passing: the lowest of each
+// stretch of that length around a sample, then the highest of those (the opening
+// of mathematical morphology). Valleys and wide teeth stay.
+func opened(samples []sample) []sample {
+	lowest := around(samples, func(a, b int64) bool { return a < b })
+	return around(lowest, func(a, b int64) bool { return a > b })
+}
+
+// around gives each sample the best value within half of passing on both sides.
+func around(samples []sample, better func(a, b int64) bool) []sample {
+	out := slices.Clone(samples)
+	first := 0
+	for i, s := range samples {
+		for s.at.Sub(samples[first].at) > passing/2 {
+			first++
+		}
+		for j := first; j < len(samples) && samples[j].at.Sub(s.at) <= passing/2; j++ {
+			if better(samples[j].bytes, out[i].bytes) {
+				out[i].bytes = samples[j].bytes
+			}
+		}
+	}
+	return out
+}
+
 // floorTrend gives the trend of floors. They are nearly independent of each
 // other and few: nothing is said about halves.
 func floorTrend(floors []sample, window time.Duration) (t trend, ok bool) {

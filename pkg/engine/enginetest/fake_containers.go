@@ -270,10 +270,23 @@ func (f *Fake) settle(c *fakeContainer) {
 func (f *Fake) Stop(ctx context.Context, id string, _ time.Duration) error {
 	return f.on(ctx, "stop", id, func(c *fakeContainer) error {
 		if c.State == "running" {
+			f.emit(c, "kill", 0)
 			f.end(c, 0)
 		}
 		return nil
 	})
+}
+
+// Signal says that a service's containers were sent a signal, and does nothing
+// else: for engines that take their time to stop one.
+func (f *Fake) Signal(service string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.containers {
+		if c.Service == service {
+			f.emit(c, "kill", 0)
+		}
+	}
 }
 
 // Restart stops and starts a container.

@@ -45,7 +45,7 @@ func Workload(image release.Subject, mode string) release.Workload {
 			Mounts:   []release.Mount{{Type: "volume", Source: project + "_state", Target: "/data"}},
 			Ports:    []release.Port{{Target: 8080, Published: "8080", Protocol: "tcp"}},
 			Networks: []release.Attach{{Network: project + "_default", Aliases: []string{Service}}},
-			Health:   &release.Health{Test: HealthTest, Interval: 500 * time.Millisecond, Timeout: 5 * time.Second, Retries: 2},
+			Health:   &release.Health{Test: HealthTest, Interval: 2 * time.Second, Timeout: 5 * time.Second, Retries: 2},
 			Restart:  release.Restart{Name: "unless-stopped"}, StopGrace: 5 * time.Second,
 		}},
 	}

@@ -73,7 +73,7 @@ func Variants() []Variant {
 		}, Result: release.Failed, Check: memoryCheck, Words: []string{"a child process was killed"}, Also: []string{healthCheck}},
 		{Name: "sawtooth of 10 to 60 MB each 3 s", Mode: "sawtooth 10485760 62914560 3s", Change: lasting(30 * time.Second),
 			Result: release.Passed, Check: growthCheck},
-		{Name: "sawtooth of 10 to 60 MB each 9 s", Mode: "sawtooth 10485760 62914560 9s", Change: lasting(60 * time.Second),
+		{Name: "sawtooth of 10 to 60 MB each 9 s", Mode: "sawtooth 10485760 62914560 9s", Change: lasting(96 * time.Second),
 			Result: release.Passed, Check: growthCheck},
 		{Name: "cache of files grows to 300 MB under 128 MB", Mode: "cache 314572800 /data/cache", Change: lasting(33 * time.Second),
 			Result: release.Passed, Check: memoryCheck},
@@ -81,6 +81,13 @@ func Variants() []Variant {
 			Result: release.Failed, Check: healthCheck, Words: []string{"restarted", "connecting to the bus"}, Also: []string{"start"}},
 		{Name: "writes to its root, which is read-only", Mode: "write /srv/cache.db", Change: unmeasured,
 			Result: release.Failed, Check: "start", Words: []string{"/srv/cache.db: read-only file system"}, Also: []string{healthCheck}},
+		{Name: "writes to its root, read-only in production only", Mode: "write /srv/cache.db", Change: func(o *smoke.Options) {
+			unmeasured(o)
+			there := o.Workload
+			there.Services = slices.Clone(there.Services)
+			first(o).ReadOnly = false
+			o.Environments, o.Parity = []string{"production"}, release.Differences("production", o.Workload, there)
+		}, Result: release.Failed, Check: "writes/" + Service, Words: []string{"/srv/cache.db", "a later environment lets it write nothing"}, Also: []string{parityCheck}},
 		{Name: "root user where the image has another", Change: func(o *smoke.Options) { unmeasured(o); first(o).User = "0" },
 			Result: release.Failed, Check: "unprivileged/" + Service, Words: []string{"runs as root, and its image is made for user 65532"}},
 		{Name: "installs at start-up", Mode: "pip", Change: func(o *smoke.Options) { unmeasured(o); first(o).ReadOnly = false },
@@ -91,7 +98,7 @@ func Variants() []Variant {
 		}, Result: release.Failed, Check: healthCheck, Words: []string{"phoning home: dial tcp 198.51.100.1:443"}, Also: []string{"start"}},
 		{Name: "healthy, without a way out", Change: offline,
 			Result: release.Passed, Check: "offline/" + Service},
-		{Name: "keeps opening files", Mode: "handles 50ms", Result: release.Warned, Check: "handles/" + Service, Words: []string{"open files"}},
+		{Name: "keeps opening files", Mode: "handles 50ms", Change: lasting(25 * time.Second), Result: release.Warned, Check: "handles/" + Service, Words: []string{"open files"}},
 		{Name: "unhealthy after 20 s", Mode: "unhealthy 20s", Change: lasting(30 * time.Second),
 			Result: release.Failed, Check: healthCheck, Words: []string{"unhealthy", "its log ends", "the model does not answer"}},
 		{Name: "volume renamed in production's model", Change: renamed,

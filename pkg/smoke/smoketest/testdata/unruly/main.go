@@ -41,11 +41,7 @@ func main() {
 	case "health":
 		exit(health())
 	case "child": // takes the given memory and ends
-		size, err := strconv.ParseInt(os.Args[2], 10, 64)
-		if err == nil {
-			_, err = take(int(size))
-		}
-		exit(err)
+		exit(child(os.Args[2]))
 	case "job": // a one-shot that succeeds
 		fmt.Println("job done")
 	default:
@@ -105,6 +101,26 @@ func take(size int) ([]byte, error) {
 	return block, nil
 }
 
+// child takes memory piece by piece, and offers itself to the kernel to be
+// killed for it.
+func child(text string) error {
+	size, err := strconv.Atoi(text)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0); err != nil {
+		return err
+	}
+	const piece = 2 << 20
+	for range size / piece {
+		if _, err := take(piece); err != nil {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil
+}
+
 func give(block []byte) { _ = syscall.Munmap(block) }
 
 const address = "127.0.0.1:8080"
@@ -148,6 +164,7 @@ func serve(m words) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
+	warm()
 	go misbehave(m)
 	signals := make(chan os.Signal, 1)
 	if m.is("deaf") {
@@ -168,6 +185,30 @@ func serve(m words) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	return server.Shutdown(ctx)
+}
+
+// warming is the body of our own tasks.
+const warming = "{}"
+
+// warm makes the runtime take what it needs under load before anybody looks:
+// pages of its heap, stacks and tables, which would look like growth.
+func warm() {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
+	defer client.CloseIdleConnections()
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			for range 100 {
+				answer, err := client.Post("http://"+address+"/task", "application/json", strings.NewReader(warming))
+				if err != nil {
+					return
+				}
+				_, _ = io.Copy(io.Discard, answer.Body)
+				answer.Body.Close()
+			}
+		})
+	}
+	group.Wait()
 }
 
 // begin is what happens before the service listens.
@@ -216,12 +257,14 @@ func misbehave(m words) {
 	case m.is("leak"):
 		every(m.time(2), func() { _, _ = take(m.bytes(1)) })
 	case m.is("spike"):
+		<-loaded
 		time.Sleep(m.time(2))
 		if block, err := take(m.bytes(1)); err == nil {
 			time.Sleep(m.time(3))
 			give(block)
 		}
 	case m.is("child"):
+		<-loaded
 		time.Sleep(m.time(2))
 		fmt.Println("child:", run("/proc/self/exe", "child", m.text(1)))
 	case m.is("sawtooth"):
@@ -288,6 +331,12 @@ func cache(size int, path string) {
 	}
 }
 
+// loaded is closed by the first task that is not our own.
+var (
+	loaded = make(chan struct{})
+	once   sync.Once
+)
+
 // memory is what the service was told to remember.
 type memory struct {
 	mu   sync.Mutex
@@ -347,7 +396,9 @@ func handler(m words) http.Handler {
 		answer(w, map[string]any{"status": "ok", "loop": map[string]any{"alive": true}})
 	})
 	mux.HandleFunc("POST /task", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<20))
+		if n, _ := io.Copy(io.Discard, io.LimitReader(r.Body, 1<<20)); n > int64(len(warming)) {
+			once.Do(func() { close(loaded) })
+		}
 		time.Sleep(2 * time.Millisecond)
 		answer(w, map[string]any{"done": true})
 	})
