@@ -56,6 +56,25 @@ func TestConfinementByTheEngine(t *testing.T) {
 	}
 }
 
+// A container decides how many files it writes, not how much we read of it.
+func TestAnswersAreBounded(t *testing.T) {
+	long := `[` + strings.Repeat(`{"Path":"/`+strings.Repeat("x", 1<<10)+`","Kind":1},`, 40<<10) + `{"Path":"/y","Kind":1}]`
+	running := `{"Id":"c1","Name":"/x","State":{"Status":"running","Running":true,"Pid":0},"Config":{},"HostConfig":{}}`
+	s := &stub{version: "1.41", answers: map[string]string{
+		"GET /containers/c1/json":    running,
+		"GET /containers/c1/top":     `{"Titles":["PID","UID","COMMAND","COMMAND"],"Processes":[["7","1000","planner","/app/planner"]]}`,
+		"GET /containers/c1/changes": long,
+	}}
+	seen, err := s.host(t, Options{}).Confinement(context.Background(), "c1")
+	if err != nil || len(seen.Written) != 1 || !strings.Contains(seen.Written[0], "32 MiB") {
+		t.Errorf("%q, %v", seen.Written, err)
+	}
+	s.answers["GET /containers/c1/json"] = strings.Replace(running, `"Config":{}`, `"Config":{"Labels":{"x":"`+strings.Repeat("x", mostAnswer)+`"}}`, 1)
+	if _, err := s.host(t, Options{}).Confinement(context.Background(), "c1"); !tooLong(err) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestWritten(t *testing.T) {
 	change := func(paths ...string) (list []container.FilesystemChange) {
 		for _, p := range paths {

@@ -75,7 +75,7 @@ func (h *Host) connect(ctx context.Context, a address) error {
 		h.tunnel = t
 		host = "unix://" + t.socket
 	}
-	opts := []client.Opt{client.WithHost(host), client.WithUserAgent("promote")}
+	opts := []client.Opt{client.WithHost(host), client.WithUserAgent("promote"), client.WithResponseHook(bound)}
 	if a.certificates != "" {
 		opts = append(opts, a.tls())
 	}
