@@ -63,7 +63,7 @@ func Variants() []Variant {
 		{Name: "healthy", Change: func(o *smoke.Options) { o.Checks = []smoke.Check{keeps} }, Result: release.Passed, Check: growthCheck},
 		{Name: "leak of 1 MB/s under 128 MB", Mode: "leak 65536 64ms", Change: lasting(16 * time.Second),
 			Result: release.Failed, Check: growthCheck, Words: []string{"it would reach its limit of 128.0 MiB in"}},
-		{Name: "slow leak of 64 KB/s under 128 MB", Mode: "leak 65536 1s", Change: lasting(48 * time.Second),
+		{Name: "slow leak of 64 KB/s under 128 MB", Mode: "leak 65536 1s", Change: lasting(75 * time.Second),
 			Result: release.Failed, Check: growthCheck, Words: []string{"it would reach its limit of 128.0 MiB in"}},
 		{Name: "one spike of 200 MB", Mode: "spike 209715200 6s 500ms", Change: func(o *smoke.Options) {
 			first(o).MemoryLimit, first(o).MemorySwap = 220<<20, 220<<20

@@ -255,7 +255,7 @@ func run(path string, args ...string) error {
 func misbehave(m words) {
 	switch {
 	case m.is("leak"):
-		every(m.time(2), func() { _, _ = take(m.bytes(1)) })
+		leak(m.bytes(1), m.time(2))
 	case m.is("spike"):
 		<-loaded
 		time.Sleep(m.time(2))
@@ -285,6 +285,17 @@ func every(pause time.Duration, do func()) {
 	for range time.Tick(pause) {
 		do()
 	}
+}
+
+// leak takes a block each time one is due, and on a busy machine all that were
+// due meanwhile.
+func leak(block int, each time.Duration) {
+	began, taken := time.Now(), 0
+	every(each, func() {
+		for ; taken < int(time.Since(began)/each); taken++ {
+			_, _ = take(block)
+		}
+	})
 }
 
 // sawtooth goes from low to high in even steps and back at once, as a collector does.
