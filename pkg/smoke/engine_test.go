@@ -14,6 +14,7 @@ import (
 	"github.com/promote-dev/promote/pkg/engine"
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/smoke"
+	"github.com/promote-dev/promote/pkg/smoke/smoketest"
 )
 
 // real is an engine, and a base image with python3 that it can pull.
@@ -157,13 +158,13 @@ func (r real) run(t *testing.T, o smoke.Options) release.Smoke {
 
 func (r real) empty(t *testing.T) {
 	t.Helper()
-	left, err := r.ListLabelled(context.Background(), release.LabelSmoke)
+	left, err := r.Owned(context.Background(), release.LabelSmoke)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range append(left.Networks, left.Volumes...) {
-		if strings.HasPrefix(name, "promote-smoketest") {
-			t.Errorf("left behind: %s", name)
+	for project := range left {
+		if strings.HasPrefix(project, "promote-smoketest-") || strings.HasPrefix(project, smoketest.Project+"-") {
+			t.Errorf("left behind: %s", project)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package smoketest
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -29,10 +31,14 @@ func Dir() string {
 // HealthTest is the program's own health check.
 var HealthTest = []string{"CMD", Path, "health"}
 
+// Project is what workloads are named after: this process's own, so that what is
+// left of it can be told from what others run.
+var Project = fmt.Sprintf("promote-unruly-%d", os.Getpid())
+
 // Workload is one unruly service, confined as a production service should be,
 // with 128 MiB, a volume at /data and a published port.
 func Workload(image release.Subject, mode string) release.Workload {
-	const project = "promote-unruly"
+	project := Project
 	return release.Workload{
 		Project:  project,
 		Networks: []release.NetworkSpec{{Key: "default", Name: project + "_default"}},

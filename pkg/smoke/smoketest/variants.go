@@ -136,7 +136,7 @@ func patient(h *release.Health) *release.Health {
 // at /data.
 func renamed(o *smoke.Options) {
 	unmeasured(o)
-	const name = "promote-unruly_memory"
+	name := Project + "_memory"
 	there := o.Workload
 	there.Volumes = []release.VolumeSpec{{Key: "memory", Name: name}}
 	there.Services = slices.Clone(there.Services)
@@ -158,7 +158,7 @@ func misplaced(o *smoke.Options) {
 func beforeItsBus(o *smoke.Options) {
 	unmeasured(o)
 	bus := o.Workload.Services[0]
-	bus.Name, bus.ContainerName, bus.Mounts, bus.Ports = "bus", "promote-unruly-bus-1", nil, nil
+	bus.Name, bus.ContainerName, bus.Mounts, bus.Ports = "bus", Project+"-bus-1", nil, nil
 	bus.Environment = map[string]string{"MODE": "late 3s"}
 	bus.Health = patient(bus.Health)
 	bus.Networks = []release.Attach{{Network: bus.Networks[0].Network, Aliases: []string{"bus"}}}
