@@ -114,8 +114,9 @@ func (r *SmokeReport) KeepOthers(dir string) error {
 	if err != nil {
 		return fmt.Errorf("reading the report before: %w", err)
 	}
+	measured := slices.Clone(r.Results)
 	for _, x := range earlier.Results {
-		if !slices.ContainsFunc(r.Results, func(o SmokeResult) bool { return o.Depth == x.Depth && o.Health == x.Health }) {
+		if !slices.ContainsFunc(measured, func(o SmokeResult) bool { return o.Depth == x.Depth && o.Health == x.Health }) {
 			r.Results = append(r.Results, x)
 		}
 	}

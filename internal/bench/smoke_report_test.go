@@ -33,8 +33,8 @@ func TestSmokeReportComparesLikeWithLike(t *testing.T) {
 
 func TestSmokeReportKeepsOtherChains(t *testing.T) {
 	dir := t.TempDir()
-	first := &SmokeReport{Results: []SmokeResult{{Depth: 1, Health: Quick, Tool: SmokeTool{Name: "old"}}, {Depth: 2, Health: Quick, Tool: SmokeTool{Name: "kept"}}}}
-	if err := first.KeepOthers(dir); err != nil || len(first.Results) != 2 {
+	first := &SmokeReport{Results: []SmokeResult{{Depth: 1, Health: Quick, Tool: SmokeTool{Name: "old"}}, {Depth: 2, Health: Quick, Tool: SmokeTool{Name: "kept"}}, {Depth: 2, Health: Quick, Tool: SmokeTool{Name: "kept, too"}}}}
+	if err := first.KeepOthers(dir); err != nil || len(first.Results) != 3 {
 		t.Fatalf("%v, %d results", err, len(first.Results))
 	}
 	if err := first.Write(dir); err != nil {
@@ -44,7 +44,7 @@ func TestSmokeReportKeepsOtherChains(t *testing.T) {
 	if err := next.KeepOthers(dir); err != nil {
 		t.Fatal(err)
 	}
-	if len(next.Results) != 2 || next.Results[0].Tool.Name != "new" || next.Results[1].Tool.Name != "kept" {
+	if len(next.Results) != 3 || next.Results[0].Tool.Name != "new" || next.Results[1].Tool.Name != "kept" {
 		t.Errorf("%+v", next.Results)
 	}
 }
