@@ -174,6 +174,9 @@ func (s *stage) must(t *testing.T, into any, args ...string) {
 // described holds a command's result to its schema.
 func described(t *testing.T, command, result string) {
 	t.Helper()
+	if command == "resume" || command == "rollback" { // as a promotion's
+		command = "to"
+	}
 	s, err := validate.NewCompiler().Compile("../../docs/schema/results/" + command + ".schema.json")
 	if err != nil {
 		t.Fatal(err)
