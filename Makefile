@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants bench bench-smoke lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants fuzz bench bench-smoke lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)

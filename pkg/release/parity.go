@@ -327,13 +327,8 @@ func counted(n float64) string {
 }
 
 func sized(n float64) string {
-	switch {
-	case n == 0:
+	if n == 0 {
 		return "none"
-	case n >= 1<<30:
-		return fmt.Sprintf("%.1f GiB", n/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.1f MiB", n/(1<<20))
 	}
-	return fmt.Sprintf("%.1f KiB", n/(1<<10))
+	return FormatSize(int64(n))
 }

@@ -63,7 +63,7 @@ func (r *run) judgeLife(l life, s release.ServiceSpec, healthy bool) {
 	}
 	var why []string
 	if l.oom {
-		why = append(why, fmt.Sprintf("killed for want of memory (limit %s)", size(l.limit)))
+		why = append(why, fmt.Sprintf("killed for want of memory (limit %s)", release.FormatSize(l.limit)))
 	}
 	if l.restarts > 0 {
 		why = append(why, fmt.Sprintf("restarted %d times", l.restarts))

@@ -27,11 +27,11 @@ func (r *run) judgeMemory(l life) release.Memory {
 	case len(l.samples) == 0 && !l.oom:
 		return m // no claim
 	case l.limit <= 0:
-		r.add(name, release.Warned, "peak %s, and no limit: nothing can be said about what happens in production", size(l.peak))
+		r.add(name, release.Warned, "peak %s, and no limit: nothing can be said about what happens in production", release.FormatSize(l.peak))
 		return m
 	}
 	m.PercentOfLimit = math.Round(1000*float64(l.peak)/float64(l.limit)) / 10
-	detail := fmt.Sprintf("peak %s of %s (%.0f %%)", size(l.peak), size(l.limit), m.PercentOfLimit)
+	detail := fmt.Sprintf("peak %s of %s (%.0f %%)", release.FormatSize(l.peak), release.FormatSize(l.limit), m.PercentOfLimit)
 	switch {
 	case l.oom:
 		m.SlopePerSecond = r.ascent(l)
@@ -84,7 +84,7 @@ func growing(slope float64) string {
 	if slope <= 0 {
 		return ""
 	}
-	return fmt.Sprintf("; on its way there it grew by %s a second", size(int64(slope)))
+	return fmt.Sprintf("; on its way there it grew by %s a second", release.FormatSize(int64(slope)))
 }
 
 // ascent describes how a service got to its limit, warm-up and all: the median
@@ -110,21 +110,21 @@ func (r *run) judgeGrowth(l life, j judgement) {
 	name, t := "growth/"+l.name, j.trend
 	after, _ := t.reaches(l.limit, t.slope)
 	grown := fmt.Sprintf("grew by %s a second over %s (%s to %s with 99 %% confidence)",
-		size(int64(t.slope)), round(t.window), bound(t.low), bound(t.high))
+		release.FormatSize(int64(t.slope)), round(t.window), bound(t.low), bound(t.high))
 	if j.basis == byFloors {
 		grown = fmt.Sprintf("what remained after memory was given back (%d times) %s", j.falls, grown)
 	}
 	switch {
 	case j.verdict == grows:
-		r.add(name, release.Failed, "%s: it would reach its limit of %s in %s", grown, size(l.limit), span(after))
+		r.add(name, release.Failed, "%s: it would reach its limit of %s in %s", grown, release.FormatSize(l.limit), span(after))
 	case j.basis == fewFloors:
 		r.add(name, release.Warned, "%s, but memory was given back %d times, which is too few to compare what remains: raise smoke.memory.duration to ten collections", grown, j.falls)
 	case j.basis == levelsOff:
-		r.add(name, release.Warned, "%s, less and less: it still fills and would level off near %s; start with a longer smoke.memory.warmup", grown, size(j.levels))
+		r.add(name, release.Warned, "%s, less and less: it still fills and would level off near %s; start with a longer smoke.memory.warmup", grown, release.FormatSize(j.levels))
 	case j.basis == byKernel:
 		r.add(name, release.Warned, "its own memory does not grow, what the kernel holds for it does (sockets, page tables, names of files): %s", grown)
 	case j.verdict == suspect:
-		r.add(name, release.Warned, "%s: at that rate it would reach its limit of %s in %s; too little to be sure, a longer run would tell", grown, size(l.limit), span(after))
+		r.add(name, release.Warned, "%s: at that rate it would reach its limit of %s in %s; too little to be sure, a longer run would tell", grown, release.FormatSize(l.limit), span(after))
 	default:
 		r.add(name, release.Passed, "no growth over %s that chance does not explain; up to %s a second would not have shown", round(t.window), bound(max(t.high, 0)))
 	}
@@ -134,7 +134,7 @@ func bound(f float64) string {
 	if math.IsInf(f, 0) {
 		return "unknown"
 	}
-	return size(int64(f))
+	return release.FormatSize(int64(f))
 }
 
 const (

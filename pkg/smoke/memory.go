@@ -109,23 +109,6 @@ func oneLife(samples []sample, started []time.Time) []sample {
 	return best
 }
 
-// size writes bytes for people.
-func size(n int64) string {
-	sign := ""
-	if n < 0 {
-		sign, n = "-", -n
-	}
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%s%.1f GiB", sign, float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%s%.1f MiB", sign, float64(n)/(1<<20))
-	case n >= 1<<10:
-		return fmt.Sprintf("%s%.1f KiB", sign, float64(n)/(1<<10))
-	}
-	return fmt.Sprintf("%s%d B", sign, n)
-}
-
 // span writes a long duration for people.
 func span(d time.Duration) string {
 	switch {

@@ -190,7 +190,7 @@ func (r *run) late(ctx context.Context) string {
 func ailment(c release.Container, oneShot bool) string {
 	switch {
 	case c.OOMKilled:
-		return fmt.Sprintf("was killed for want of memory under its limit of %s", size(c.Memory))
+		return fmt.Sprintf("was killed for want of memory under its limit of %s", release.FormatSize(c.Memory))
 	case c.State == "exited" && !(oneShot && c.ExitCode == 0), c.State == "dead":
 		return fmt.Sprintf("ended with exit code %d", c.ExitCode)
 	case c.State == "restarting", c.Restarts > 0:

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 var (
@@ -114,7 +116,7 @@ func certain(s shape, window float64) bool {
 func writeTable(t *testing.T, windows []float64, found map[string]map[float64]rates) {
 	t.Helper()
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d series of each kind and window, limit %s, horizon %s.\n\n", *studySeeds, size(studyLimit), span(defaultHorizon))
+	fmt.Fprintf(&b, "%d series of each kind and window, limit %s, horizon %s.\n\n", *studySeeds, release.FormatSize(studyLimit), span(defaultHorizon))
 	b.WriteString("| series | window | failed | warned | right | median error of the slope |\n|---|---|---|---|---|---|\n")
 	for _, s := range shapes {
 		for _, w := range windows {
@@ -221,7 +223,7 @@ func TestBasisOfAJudgement(t *testing.T) {
 					t.Errorf("seed %d: verdict %v by %v, want %v by %v", seed, j.verdict, j.basis, c.verdict, c.basis)
 				}
 				if c.basis == levelsOff && (j.levels < 55*mib || j.levels > 65*mib) {
-					t.Errorf("levels off near %s, want 60 MiB", size(j.levels))
+					t.Errorf("levels off near %s, want 60 MiB", release.FormatSize(j.levels))
 				}
 			}
 		})
@@ -294,7 +296,7 @@ func TestFewFloorsAreCompared(t *testing.T) {
 		t.Errorf("verdict %v by %v after %d falls", j.verdict, j.basis, j.falls)
 	}
 	if want := 54.8 * mib; math.Abs(j.trend.level-want) > mib { // 40 and 10, and 48 s of leak
-		t.Errorf("level %s, want %s", size(int64(j.trend.level)), size(int64(want)))
+		t.Errorf("level %s, want %s", release.FormatSize(int64(j.trend.level)), release.FormatSize(int64(want)))
 	}
 	if j, _ = q.judge(series(50, func(s float64) float64 { return 40 + tooth(s) })); j.verdict != steady || j.basis != byFloors {
 		t.Errorf("without a leak: verdict %v by %v", j.verdict, j.basis)
