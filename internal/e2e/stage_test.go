@@ -102,7 +102,7 @@ func (s *stage) hurry() error {
 	if err != nil {
 		return err
 	}
-	short := strings.Replace(string(text), "    duration: 20s\n    warmup: 5s", "    duration: 2s\n    warmup: 1s", 1)
+	short := strings.Replace(string(text), "    duration: 20s\n    warmup: 5s", "    duration: 4s\n    warmup: 1s", 1)
 	if short == string(text) {
 		return errors.New("promote.yaml has another memory test than expected")
 	}

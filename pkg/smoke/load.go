@@ -127,8 +127,9 @@ const (
 	skippedShare = 0.20 // of requests that may find all before them still under way
 )
 
-// judgeLoad says whether there was the load that memory was measured under.
-func (r *run) judgeLoad(w *work) {
+// judgeLoad says whether there was the load that memory was measured under. A
+// load of which nothing ended, well or badly, says nothing about the service.
+func (r *run) judgeLoad(w *work) error {
 	done, failed := w.done.Load(), w.failed.Load()
 	all, skipped := float64(done+failed), float64(w.skipped.Load())
 	rate := all / max(w.took.Seconds(), 0.001)
@@ -144,6 +145,9 @@ func (r *run) judgeLoad(w *work) {
 	}
 	switch share := float64(failed) / max(all, 1); {
 	case all == 0 && r.monitor.alarmed(): // something else ended the test before the load began
+	case all == 0:
+		return release.Unavailable("raise smoke.memory.duration, or try again where the machine has less to do",
+			"nothing of the load on service %s ended within %s, well or badly, so memory was not measured under any", r.Memory.Load.Service, round(w.took))
 	case done == 0:
 		r.add("load", release.Failed, "nothing of the load succeeded, so memory was not measured under any: %s", detail)
 	case share > failedShare:
@@ -156,6 +160,7 @@ func (r *run) judgeLoad(w *work) {
 	default:
 		r.add("load", release.Passed, "%s", detail)
 	}
+	return nil
 }
 
 func round(d time.Duration) time.Duration {

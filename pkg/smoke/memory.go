@@ -42,10 +42,10 @@ func (r *run) memoryTest(ctx context.Context) (err error) {
 		return err
 	}
 	r.measured = true
-	if !r.Memory.Load.none() {
-		r.judgeLoad(&w)
+	if r.Memory.Load.none() {
+		return nil
 	}
-	return nil
+	return r.judgeLoad(&w)
 }
 
 // sampledAll makes sure that there is something to judge: memory that was not
