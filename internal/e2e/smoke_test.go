@@ -30,7 +30,7 @@ func TestTheExampleIsJudgedTheSameEachTime(t *testing.T) {
 	s := theStage
 	before := s.git(t, "rev-parse", "HEAD")
 	defer s.git(t, "reset", "-q", "--hard", before)
-	s.rewrite(t, "promote.yaml", "    duration: 2s\n    warmup: 1s", "    duration: 20s\n    warmup: 5s")
+	s.rewrite(t, "promote.yaml", shortMemory, fullMemory)
 	s.git(t, "commit", "-q", "-a", "-m", "full smoke runs")
 	s.must(t, &releaseResult{}, "release")
 	rows := map[string]smoketest.Row{}

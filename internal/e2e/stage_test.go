@@ -94,6 +94,12 @@ func open() (*stage, error) {
 	return s, s.hurry()
 }
 
+// The memory test of the demo's promote.yaml, and the one of most tests.
+const (
+	fullMemory  = "    duration: 20s\n    warmup: 5s"
+	shortMemory = "    duration: 4s\n    warmup: 1s"
+)
+
 // hurry makes the smoke runs of the following releases short: the demo has
 // shown a full one, and what is tested from here on is something else.
 func (s *stage) hurry() error {
@@ -102,7 +108,7 @@ func (s *stage) hurry() error {
 	if err != nil {
 		return err
 	}
-	short := strings.Replace(string(text), "    duration: 20s\n    warmup: 5s", "    duration: 4s\n    warmup: 1s", 1)
+	short := strings.Replace(string(text), fullMemory, shortMemory, 1)
 	if short == string(text) {
 		return errors.New("promote.yaml has another memory test than expected")
 	}
