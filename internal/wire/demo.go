@@ -256,7 +256,9 @@ func cleanWorkspace(ctx context.Context, w demo.Workspace, dryRun bool) (release
 		return all, err
 	}
 	for _, env := range []string{"staging", "production"} {
-		errs = append(errs, h.Unlock(ctx, pipeline.LockName(w.Name(), env)))
+		name := pipeline.LockName(w.Name(), env)
+		note, _, err := h.ReadLock(ctx, name)
+		errs = append(errs, err, h.Unlock(ctx, name, note.Sequence))
 	}
 	errs = append(errs, h.RemoveImages(ctx, w.Registry+"/"), localregistry.Stop(ctx, filepath.Join(w.Dir, "registry")))
 	if err := errors.Join(errs...); err != nil {

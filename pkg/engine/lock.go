@@ -75,35 +75,41 @@ func (h *Host) held(ctx context.Context, name string) error {
 
 // ReadLock reads who holds a lock; false means that nobody does.
 func (h *Host) ReadLock(ctx context.Context, name string) (release.LockNote, bool, error) {
+	id, note, err := h.findLock(ctx, name)
+	return note, id != "", err
+}
+
+// findLock gives the lock object's id, empty where there is none, and its note.
+func (h *Host) findLock(ctx context.Context, name string) (id string, note release.LockNote, err error) {
 	ctx, cancel := h.short(ctx)
 	defer cancel()
 	result, err := h.client.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
 	if absent(err) {
-		return release.LockNote{}, false, nil
+		return "", release.LockNote{}, nil
 	}
 	if err != nil {
-		return release.LockNote{}, false, h.fault("reading lock", name, err)
+		return "", release.LockNote{}, h.fault("reading lock", name, err)
 	}
 	text := ""
 	if result.Container.Config != nil {
 		text = result.Container.Config.Labels[labelLock]
 	}
-	var note release.LockNote
 	if err := json.Unmarshal([]byte(text), &note); err != nil {
-		return release.LockNote{}, false, release.Faultf(release.KindIntegrity, "look at it with docker inspect "+name+"; remove it if it is not promote's",
+		return "", release.LockNote{}, release.Faultf(release.KindIntegrity, "look at it with docker inspect "+name+"; remove it if it is not promote's",
 			"reading lock %s on %s: there is a container of that name that is no lock", name, h.Name())
 	}
-	return note, true, nil
+	return result.Container.ID, note, nil
 }
 
-// Unlock removes a lock object, whoever holds it: the caller has read it. A
-// lock that is not there is no error; a container that is no lock stays.
-func (h *Host) Unlock(ctx context.Context, name string) error {
-	_, there, err := h.ReadLock(ctx, name)
-	if err != nil || !there {
+// Unlock removes the lock object that carries a record's sequence. Somebody
+// else's lock of the same name stays, as does a container that is no lock; a
+// lock that is not there is no error.
+func (h *Host) Unlock(ctx context.Context, name string, sequence int64) error {
+	id, note, err := h.findLock(ctx, name)
+	if err != nil || id == "" || note.Sequence != sequence {
 		return err
 	}
-	return h.Discard(ctx, name)
+	return h.Discard(ctx, id) // by its id: another one may have the name by now
 }
 
 // ensureLockImage makes the empty image that lock objects are created from.

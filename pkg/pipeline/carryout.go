@@ -19,13 +19,13 @@ import (
 func (r *promotion) intend(ctx context.Context) error {
 	size, err := r.p.pinRules(ctx, r.history, r.checkpoint.TreeSize)
 	if err != nil {
-		return r.moved(err)
+		return r.moved(ctx, err)
 	}
 	rec := r.p.complete(r.record(release.Intended))
 	rec.LeaseSeconds = int64(r.p.Project.Lease / time.Second)
 	entry, checkpoint, err := r.p.write(ctx, rec, size)
 	if err != nil {
-		return r.moved(err)
+		return r.moved(ctx, err)
 	}
 	r.intent, r.checkpoint = entry, checkpoint
 	return nil
@@ -39,14 +39,6 @@ func (r *promotion) attempt() Attempt {
 		e = r.history[*e.Record.Resumes]
 	}
 	return Attempt{Sequence: e.Record.Sequence, Record: e.Digest}
-}
-
-// moved says that somebody else was faster; other errors pass.
-func (r *promotion) moved(err error) error {
-	if !errors.Is(err, release.ErrMoved) {
-		return err
-	}
-	return release.Faultf(release.KindHeld, "run it again: it will judge what is there now", "somebody else wrote to the ledger while %s was judged: %w", r.env.Name, err)
 }
 
 // carryOut does what was intended, and closes the record with what came of it.
@@ -87,17 +79,17 @@ func (r *promotion) heartbeat(ctx context.Context) (stop func()) {
 	return sync.OnceFunc(func() { cancel(); <-done })
 }
 
-// prepare locks the targets and brings the bytes into the environment's
-// registry: images, then the release document, then tags. Nothing on a target
-// has changed yet.
+// prepare locks the targets, attests the decision and brings the bytes into the
+// environment's registry: images, then the release document, then tags. Nothing
+// on a target has changed yet.
 func (r *promotion) prepare(ctx context.Context) error {
-	note := release.LockNote{Environment: r.env.Name, Sequence: r.intent.Record.Sequence, Release: r.subject.Digest,
-		Holder: r.intent.Record.Actor.User + " on " + r.intent.Record.Actor.Host + ", " + r.intent.Record.Actor.Process}
 	for _, h := range r.hosts {
-		if err := h.Lock(ctx, r.lockName(), note); err != nil {
+		if err := r.lock(ctx, h); err != nil {
 			return err
 		}
-		h.locked = true
+	}
+	if err := r.attestDecision(ctx); err != nil {
+		return err
 	}
 	return r.copy(ctx)
 }
@@ -255,7 +247,7 @@ func (r *promotion) unlock(ctx context.Context) {
 		if err := h.SaveCheckpoint(ctx, r.lockName(), string(r.checkpoint.Envelope)); err != nil {
 			event.Warnf(ctx, "leaving the ledger's checkpoint on %s: %v", h.target.Name, err)
 		}
-		if err := h.Unlock(ctx, r.lockName()); err != nil {
+		if err := h.Unlock(ctx, r.lockName(), r.intent.Record.Sequence); err != nil {
 			event.Warnf(ctx, "removing the lock on %s: %v", h.target.Name, err)
 		}
 		h.locked = false

@@ -194,10 +194,24 @@ type decisionPredicate struct {
 	VerifiedLevels     []string          `json:"verifiedLevels"`
 	SLSAVersion        string            `json:"slsaVersion"`
 	Promote            release.Decision  `json:"promote"`
+	// Checkpoint is the signed envelope of the ledger's checkpoint over the
+	// intent: whoever has the attestation can hold the ledger against it.
+	Checkpoint string `json:"checkpoint,omitempty"`
 }
 
-// attestDecision signs the decision and attaches it to the release before
-// anything is promoted.
+// maySign finds out, while nothing is recorded yet, that the decision can be
+// signed.
+func (r *promotion) maySign(ctx context.Context) error {
+	signer, err := r.p.Keys.Open(ctx)
+	if err != nil {
+		return err
+	}
+	return r.p.mayAttest(r.subject, release.PredicateDecision, signer.Party())
+}
+
+// attestDecision signs the decision and attaches it to the release, before
+// anything is promoted and after the intent is durable: to write to a registry
+// is an effect, too.
 func (r *promotion) attestDecision(ctx context.Context) (err error) {
 	step := event.Start(ctx, "[sign] the decision for %s", r.env.Name)
 	defer func() { step.Done(err) }()
@@ -214,6 +228,7 @@ func (r *promotion) attestDecision(ctx context.Context) (err error) {
 		ResourceURI: r.subject.String(), VerificationResult: "PASSED", VerifiedLevels: []string{}, SLSAVersion: "1.0",
 		Policy:            map[string]any{"uri": "promote:policies", "digest": map[string]string{"sha256": r.decision.Policy.Hex()}},
 		InputAttestations: inputs, Promote: r.decision,
+		Checkpoint: string(r.checkpoint.Envelope),
 	})
 	_, err = r.p.attest(ctx, signer, r.subject, release.PredicateDecision, body)
 	return err

@@ -410,13 +410,22 @@ func TestALostLockObjectStopsTheHolder(t *testing.T) {
 func TestNewerRecordsMeanJudgingAgain(t *testing.T) {
 	w, p := fixture(t)
 	to(t, p, "staging")
+	judged := 0
+	w.verdicts = func(f release.Facts) []release.Verdict { judged++; return signedOnly(f) }
 	w.moveOnce = true
-	_, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
-	wantKind(t, err, release.KindHeld)
-	if len(w.hosts["prod-1"].running) != 0 {
-		t.Error("an effect without judging again")
-	}
 	to(t, p, "production")
+	if judged != 2 {
+		t.Errorf("judged %d times", judged)
+	}
+	var decided int64
+	for _, e := range w.records {
+		if e.Record.Phase == release.Intended && e.Record.Environment == "production" {
+			decided = e.Record.Decision.TreeSize - e.Record.Sequence
+		}
+	}
+	if decided != 0 {
+		t.Error("the decision is about an older ledger than its record follows")
+	}
 }
 
 func TestAnOldCopyOfTheLedgerIsRefused(t *testing.T) {

@@ -210,7 +210,9 @@ type Deployer interface {
 type Fence interface {
 	Lock(ctx context.Context, name string, note release.LockNote) error
 	ReadLock(ctx context.Context, name string) (release.LockNote, bool, error)
-	Unlock(ctx context.Context, name string) error
+	// Unlock removes the lock that carries the sequence. Another one stays, and
+	// none is no error.
+	Unlock(ctx context.Context, name string, sequence int64) error
 	SaveCheckpoint(ctx context.Context, name, text string) error
 	ReadCheckpoint(ctx context.Context, name string) (string, error)
 }

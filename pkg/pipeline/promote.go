@@ -104,9 +104,24 @@ func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, e
 	return p.promote(ctx, o, release.KindRollback)
 }
 
+// promote judges again as often as others write to the ledger meanwhile
+// without taking the environment.
 func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (Promotion, error) {
-	r := &promotion{p: p, options: o, kind: kind}
-	defer r.close()
+	for try := 1; ; try++ {
+		r := &promotion{p: p, options: o, kind: kind}
+		out, err := r.run(ctx)
+		r.close()
+		if try == judgeTries || !errors.Is(err, errJudgeAgain) {
+			return out, err
+		}
+		event.Noticef(ctx, "the ledger moved while %s was judged; judging again", o.Environment)
+	}
+}
+
+// judgeTries is how often a promotion is judged before it gives way.
+const judgeTries = 5
+
+func (r *promotion) run(ctx context.Context) (Promotion, error) {
 	// The first half only reads.
 	for _, step := range []func(context.Context) error{r.start, r.preflight, r.choose, r.fetch, r.planTargets} {
 		if err := step(ctx); err != nil {
@@ -121,13 +136,13 @@ func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (
 	if err := r.decide(ctx); err != nil {
 		return r.result(nil), err
 	}
-	if o.DryRun {
+	if r.options.DryRun {
 		return r.dryRun()
 	}
 	if !r.decision.Allowed() {
 		return r.deny(ctx)
 	}
-	if err := r.attestDecision(ctx); err != nil {
+	if err := r.maySign(ctx); err != nil {
 		return r.result(nil), err
 	}
 	if err := r.intend(ctx); err != nil {
@@ -156,10 +171,9 @@ func (r *promotion) start(ctx context.Context) (err error) {
 }
 
 func held(open release.Entry) error {
-	a := open.Record.Actor
 	return release.Faultf(release.KindHeld, "wait for it, or if it is gone: promote resume "+open.Record.Environment,
-		"record %d of %s (%s of %s) is open since %s: %s on %s, %s", open.Record.Sequence, open.Record.Environment,
-		open.Record.Kind, open.Record.Version, open.Record.Time.Format(time.RFC3339), a.User, a.Host, a.Process)
+		"record %d of %s (%s of %s) is open since %s: %s", open.Record.Sequence, open.Record.Environment,
+		open.Record.Kind, open.Record.Version, open.Record.Time.Format(time.RFC3339), who(open.Record.Actor))
 }
 
 // preflight opens every target and asks it for an answer before anything

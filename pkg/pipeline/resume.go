@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
@@ -16,6 +17,9 @@ func (p *Pipeline) Resume(ctx context.Context, environment string, dryRun bool) 
 	r := &promotion{p: p, options: PromoteOptions{Environment: environment, DryRun: dryRun}}
 	defer r.close()
 	open, err := r.reopen(ctx)
+	if err == nil && open == nil && !dryRun {
+		r.tidy(ctx)
+	}
 	if err != nil || open == nil {
 		out := r.result(nil)
 		out.Unchanged = err == nil
@@ -38,7 +42,11 @@ func (p *Pipeline) Resume(ctx context.Context, environment string, dryRun bool) 
 		event.Noticef(ctx, "%s would not be let in any more; undoing it", r.document.Release.Version)
 		return r.giveUp(ctx, "the decision does not hold any more")
 	}
-	if err := r.copy(ctx); err != nil {
+	err = r.attestDecision(ctx)
+	if err == nil {
+		err = r.copy(ctx)
+	}
+	if err != nil {
 		event.Noticef(ctx, "its images cannot be had (%v); undoing it", err)
 		return r.giveUp(ctx, oneLine(err))
 	}
@@ -89,9 +97,13 @@ func (r *promotion) leaseOver(ctx context.Context, open release.Entry) (err erro
 			return nil
 		}
 	}
-	step := event.Start(ctx, "[resume] waiting for the lease of record %d to end (%ds)", open.Record.Sequence, open.Record.LeaseSeconds)
+	lease := r.p.Project.Lease
+	if s := open.Record.LeaseSeconds; s > 0 { // what its holder counts on
+		lease = time.Duration(s) * time.Second
+	}
+	step := event.Start(ctx, "[resume] waiting for the lease of record %d to end (%s)", open.Record.Sequence, lease)
 	defer func() { step.Done(err) }()
-	stale, err := r.p.Ledger.Stale(ctx, open.Record.Sequence, r.p.Project.Lease)
+	stale, err := r.p.Ledger.Stale(ctx, open.Record.Sequence, lease)
 	if err != nil {
 		return err
 	}
@@ -112,22 +124,19 @@ func (r *promotion) takeOver(ctx context.Context, old release.Entry) error {
 	rec.LeaseSeconds = int64(r.p.Project.Lease.Seconds())
 	size, err := r.p.pinRules(ctx, r.history, r.checkpoint.TreeSize)
 	if err != nil {
-		return r.moved(err)
+		return r.moved(ctx, err)
 	}
 	entry, checkpoint, err := r.p.write(ctx, rec, size)
 	if err != nil {
-		return r.moved(err)
+		return r.moved(ctx, err)
 	}
 	r.intent, r.checkpoint = entry, checkpoint
-	note := release.LockNote{Environment: r.env.Name, Sequence: entry.Record.Sequence, Release: r.subject.Digest, Holder: entry.Record.Actor.Host}
+	_ = r.p.Ledger.Rest(ctx, old.Record.Sequence) // a counter that stays disturbs nobody
 	for _, h := range r.hosts {
-		if err := h.Unlock(ctx, r.lockName()); err != nil {
+		if err := r.lock(ctx, h); err != nil {
 			return err
 		}
-		if err := h.Lock(ctx, r.lockName(), note); err != nil {
-			return err
-		}
-		h.locked, h.touched = true, true
+		h.touched = true
 	}
 	return nil
 }

@@ -33,8 +33,9 @@ type world struct {
 	beats       map[int64]int64
 	hosts       map[string]*fakeHost
 	verdicts    func(release.Facts) []release.Verdict
-	spoiled     string // makes builds give other digests
-	moveOnce    bool   // somebody else writes between reading and appending
+	spoiled     string          // makes builds give other digests
+	moveOnce    bool            // somebody else writes between reading and appending
+	onSave      func(*fakeHost) // when a checkpoint is saved
 	roles       []release.Role
 	key         string // whose key signs
 	t           *testing.T
@@ -443,10 +444,18 @@ func (h *fakeHost) ReadLock(context.Context, string) (release.LockNote, bool, er
 	return *h.lock, true, nil
 }
 
-func (h *fakeHost) Unlock(context.Context, string) error { h.lock = nil; return nil }
+func (h *fakeHost) Unlock(_ context.Context, _ string, sequence int64) error {
+	if h.lock != nil && h.lock.Sequence == sequence {
+		h.lock = nil
+	}
+	return nil
+}
 
 func (h *fakeHost) SaveCheckpoint(_ context.Context, _, text string) error {
 	h.checkpoint = text
+	if h.w.onSave != nil {
+		h.w.onSave(h)
+	}
 	return nil
 }
 

@@ -47,7 +47,7 @@ type Engine interface {
 
 	Lock(ctx context.Context, name string, note release.LockNote) error
 	ReadLock(ctx context.Context, name string) (release.LockNote, bool, error)
-	Unlock(ctx context.Context, name string) error
+	Unlock(ctx context.Context, name string, sequence int64) error
 	SaveCheckpoint(ctx context.Context, name, text string) error
 	ReadCheckpoint(ctx context.Context, name string) (string, error)
 

@@ -317,9 +317,11 @@ func (f *Fake) ReadLock(ctx context.Context, name string) (note release.LockNote
 }
 
 // Unlock gives a lock back.
-func (f *Fake) Unlock(ctx context.Context, name string) error {
+func (f *Fake) Unlock(ctx context.Context, name string, sequence int64) error {
 	return f.call(ctx, "unlock", name, func() error {
-		delete(f.locks, name)
+		if f.locks[name].Sequence == sequence {
+			delete(f.locks, name)
+		}
 		return nil
 	})
 }

@@ -400,7 +400,7 @@ func (s *suite) usage(t *testing.T) {
 func (s *suite) lock(t *testing.T) {
 	name := s.Prefix + "-lock"
 	note := release.LockNote{Environment: "production", Sequence: 7, Release: release.DigestOf([]byte("r")), Holder: "ci-1"}
-	t.Cleanup(func() { _ = s.Engine.Unlock(context.Background(), name) })
+	t.Cleanup(func() { _ = s.Engine.Unlock(context.Background(), name, 0) })
 	if _, held, err := s.Engine.ReadLock(s.ctx, name); held || err != nil {
 		t.Errorf("a free lock: %t %v", held, err)
 	}
@@ -412,8 +412,12 @@ func (s *suite) lock(t *testing.T) {
 	if got, held, err := s.Engine.ReadLock(s.ctx, name); got != note || !held || err != nil {
 		t.Errorf("read %+v %t %v", got, held, err)
 	}
+	s.must(s.Engine.Unlock(s.ctx, name, note.Sequence-1)) // whose lock is gone takes nobody else's
+	if got, held, err := s.Engine.ReadLock(s.ctx, name); got != note || !held || err != nil {
+		t.Errorf("after another one's unlocking: %+v %t %v", got, held, err)
+	}
 	for range 2 {
-		s.must(s.Engine.Unlock(s.ctx, name))
+		s.must(s.Engine.Unlock(s.ctx, name, note.Sequence))
 	}
 	winners := make(chan error, 8)
 	for i := range cap(winners) {
