@@ -24,9 +24,6 @@ import (
 	"github.com/promote-dev/promote/pkg/sign"
 )
 
-// lease is how long a promotion holds its environment without a sign of life.
-const lease = 15 * time.Second
-
 // openPipeline builds the adapters that a configuration asks for.
 func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) (*pipeline.Pipeline, func(), error) {
 	if o.Tree {
@@ -85,7 +82,7 @@ func (k *keyring) project() pipeline.Project {
 		TrustFile: k.signed,
 		Name:      c.Name, Registry: c.Registry, Models: c.Models(), Platforms: c.Build.Platforms, Dimensions: c.Dimensions,
 		Environments: c.Environments(), MaxAge: c.Scan.MaxAge, FailOn: c.Scan.FailOn, Trust: trust, Configuration: c.Digest(),
-		Lease: lease, Actor: actor(trust), Values: func(name string) (map[string]string, error) { return values(c, name) },
+		Lease: c.Ledger.Lease, Actor: actor(trust), Values: func(name string) (map[string]string, error) { return values(c, name) },
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -227,6 +228,9 @@ func (k *checker) rest() {
 
 func (k *checker) ledger() {
 	l := k.c.Ledger
+	if l.Lease < 2*time.Second || l.Lease > time.Hour {
+		k.fail(at("ledger", "lease"), "write lease: 15s", "expected a duration from 2s to 1h, got %s", l.Lease)
+	}
 	if k.given(at("ledger", "file")) {
 		if l.File.Path == "" {
 			k.fail(at("ledger", "file"), "write file: .promote/ledger", "expected a directory")

@@ -49,6 +49,7 @@ func TestMistakes(t *testing.T) {
 		{"build: {platforms: []}\n", `3:20: build.platforms: expected at least one platform`},
 		{"dimensions: {A: [b]}\n", `3:17: dimensions.A: expected lower-case letters and digits, with . _ - between them, got "A"`},
 		{"scan: {waive: [{distribution: a, statement: b, expires: 2030-01-01}, {distribution: a, statement: c, expires: 2030-01-01}]}\n", `3:70: scan.waive[1]: "a" is taken already`},
+		{"ledger: {lease: 1s}\n", `3:17: ledger.lease: expected a duration from 2s to 1h, got 1s`},
 		{"smoke: {memory: {duration: -1s}}\n", `3:28: smoke.memory.duration: expected a duration, got -1s`},
 		{"smoke: {memory: {horizon: 0s}}\n", `3:27: smoke.memory.horizon: expected a duration above zero, got 0s`},
 		{"smoke: {memory: {load: {http: {service: a, path: x}}}}\n", `3:50: smoke.memory.load.http.path: expected a path that starts with /, got "x"`},

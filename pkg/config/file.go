@@ -157,6 +157,9 @@ type Ledger struct {
 	File FileLedger `yaml:"file"`
 	// A branch of a git repository.
 	Git *GitLedger `yaml:"git"`
+	// How long a promotion holds its environment without a sign of life; from 2s
+	// to 1h. Default: 15s.
+	Lease time.Duration `yaml:"lease"`
 }
 
 // FileLedger is a ledger in a directory: its path, or a mapping.

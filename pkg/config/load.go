@@ -97,7 +97,7 @@ func defaults() File {
 			Timeout: 2 * time.Minute, Egress: "allow", State: "recreate",
 			Memory: Memory{Duration: time.Minute, Warmup: 10 * time.Second, MaxPercentOfLimit: 90, Horizon: 24 * time.Hour},
 		},
-		Ledger: Ledger{File: FileLedger{Path: ".promote/ledger"}},
+		Ledger: Ledger{File: FileLedger{Path: ".promote/ledger"}, Lease: 15 * time.Second},
 	}
 }
 
