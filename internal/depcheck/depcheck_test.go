@@ -35,7 +35,7 @@ var (
 		{[]string{"pkg/event"}, nil, "events are at the bottom: everything emits them"},
 		{[]string{"internal/yamlpos"}, []string{"pkg/release"}, "it reports positions as faults and knows nothing else"},
 		{[]string{"pkg/pipeline", "pkg/smoke", "pkg/deploy"}, nouns, "what happens in which order is decided over interfaces, so that it can be tested without an engine, a registry or a key"},
-		{[]string{"pkg/registry", "pkg/sign", "pkg/engine", "pkg/ledger"}, nouns, "adapters never import each other: each heavy library stays in its own room"},
+		{[]string{"pkg/registry", "pkg/sign", "pkg/engine", "pkg/ledger", "pkg/notify"}, nouns, "adapters never import each other: each heavy library stays in its own room"},
 		{[]string{"pkg/policy"}, append([]string{"policies"}, nouns...), "it judges with the policies that ship with it"},
 		{[]string{"pkg/build", "pkg/scan", "pkg/compose", "pkg/config"}, append([]string{"internal/yamlpos"}, nouns...), "adapters read YAML with positions and know no other adapter"},
 		{[]string{"policies", "examples"}, nil, "embedded files, no code"},

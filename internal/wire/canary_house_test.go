@@ -121,7 +121,8 @@ func newHouse(t *testing.T) *house {
 		"DOCKER_CONFIG=" + docker, "DOCKER_HOST=" + silent, "BUILDKIT_HOST=" + silent,
 		"COSIGN_PASSWORD=" + passphrase, "PROMOTE_KEY=" + key, "SIGSTORE_ID_TOKEN=" + h.token(), "VAULT_ADDR=" + echo.URL, "VAULT_TOKEN=" + vaultToken,
 		"ACTIONS_ID_TOKEN_REQUEST_TOKEN=" + h.plant("token request token"), "ACTIONS_ID_TOKEN_REQUEST_URL=" + echo.URL + "/token",
-		"GITHUB_TOKEN=" + h.plant("GitHub token"), "AWS_SECRET_ACCESS_KEY=" + h.plant("AWS secret"), "COSIGN_PKCS11_PIN=" + h.plant("PIN")}
+		"GITHUB_TOKEN=" + h.plant("GitHub token"), "AWS_SECRET_ACCESS_KEY=" + h.plant("AWS secret"), "COSIGN_PKCS11_PIN=" + h.plant("PIN"),
+		"PROMOTE_WEBHOOK=" + echo.URL + "/" + h.plant("webhook's URL"), "PROMOTE_WEBHOOK_SECRET=" + h.plant("webhook's secret")}
 	for _, pair := range h.environ { // this process sets the project up
 		name, value, _ := strings.Cut(pair, "=")
 		t.Setenv(name, value)
@@ -165,7 +166,8 @@ func (h *house) silence() string {
 func (h *house) project(services string) {
 	t := h.t
 	t.Helper()
-	common := "name: agent\nregistry: " + h.registry.addr + "/agent\ncompose: {files: [compose.yaml]}\nscan: {database: {repository: " + h.registry.addr + "/hang/db}}\n"
+	common := "name: agent\nregistry: " + h.registry.addr + "/agent\ncompose: {files: [compose.yaml]}\nscan: {database: {repository: " + h.registry.addr + "/hang/db}}\n" +
+		"notify: [{webhook: env://PROMOTE_WEBHOOK, secret: env://PROMOTE_WEBHOOK_SECRET}]\n"
 	root, err := os.ReadFile("../../pkg/sign/testdata/virtual/root.json")
 	if err != nil {
 		t.Fatal(err)

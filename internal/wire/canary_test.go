@@ -272,6 +272,9 @@ func TestCanaries(t *testing.T) {
 	h.promote(0, nil, "keys", "public", "env://PROMOTE_KEY")
 	h.promote(0, nil, "keys", "generate", filepath.Join(h.state, "another.key"))
 	h.promote(0, nil, "trust", "accept", "--reason", "again", "--debug")
+	if kept, _ := filepath.Glob(filepath.Join(h.home, ".local/state/promote/notify/agent-*.jsonl")); len(kept) != 1 {
+		t.Errorf("messages that a webhook refused are kept in %q", kept)
+	}
 
 	// Refusals, by services that say what they were told.
 	for _, how := range [][]string{nil, {"--debug"}, {"-o", "json"}, {"--progress", "rawjson", "--debug"}} {

@@ -137,7 +137,10 @@ func inspect(ctx context.Context, project string) (map[string]string, error) {
 }
 
 // demosDir is where kept workspaces are noted.
-func demosDir() (string, error) {
+func demosDir() (string, error) { return stateDir("demos") }
+
+// stateDir gives a directory of this user's state, which outlives a run.
+func stateDir(name string) (string, error) {
 	base := os.Getenv("XDG_STATE_HOME")
 	if base == "" {
 		home, err := os.UserHomeDir()
@@ -146,7 +149,7 @@ func demosDir() (string, error) {
 		}
 		base = filepath.Join(home, ".local", "state")
 	}
-	return filepath.Join(base, "promote", "demos"), nil
+	return filepath.Join(base, "promote", name), nil
 }
 
 func remember(w demo.Workspace) error {

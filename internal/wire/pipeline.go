@@ -49,6 +49,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 	if err != nil {
 		return nil, nil, err
 	}
+	told := notifier(c, o.Offline)
 	p := &pipeline.Pipeline{
 		Project:      keys.project(),
 		Source:       worktree.Tree{Dir: c.Dir()},
@@ -66,6 +67,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Verifier:     keys,
 		Judge:        judge,
 		Ledger:       trustedLedger{log, keys},
+		Notifier:     told,
 		Targets:      targets{engine.Options{Keychain: client.Credentials}},
 		Now:          time.Now,
 	}
@@ -73,7 +75,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		p.Images, p.Attestations, p.Documents = offline{}, offline{}, offline{}
 		p.Legacy = nil
 	}
-	return p, keys.close, nil
+	return p, func() { keys.close(); told.Close(ctx) }, nil
 }
 
 func (k *keyring) project() pipeline.Project {

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/promote-dev/promote/pkg/release"
 )
 
 var (
@@ -195,29 +193,13 @@ func (k *checker) memory(p path, m Memory) {
 	}
 }
 
-// phases are what notifications may be about.
-var phases = []string{
-	string(release.Released), string(release.Intended), string(release.Deployed), string(release.RolledBack),
-	string(release.FailedPhase), string(release.DeniedPhase), string(release.Approved), string(release.Frozen),
-	string(release.Unfrozen), string(release.Exception), string(release.BreakGlassed), string(release.TrustChanged),
-	string(release.Watched),
-}
-
 func (k *checker) rest() {
 	for name, hook := range map[string]string{"pre-build": k.c.Hooks.PreBuild, "pre-deploy": k.c.Hooks.PreDeploy, "post-deploy": k.c.Hooks.PostDeploy} {
 		if hook != "" {
 			k.file(at("hooks", name), hook)
 		}
 	}
-	for i, n := range k.c.Notify {
-		p := at("notify").index(i)
-		if name, ok := strings.CutPrefix(n.Webhook, "env://"); k.required(p.key("webhook"), n.Webhook, "env://PROMOTE_WEBHOOK") && (!ok || !keyPattern.MatchString(name)) {
-			k.fail(p.key("webhook"), secretHint+". Write env://PROMOTE_WEBHOOK", "expected the variable that holds the URL, as env://NAME")
-		}
-		for j, phase := range n.On {
-			k.oneOf(p.key("on").index(j), phase, phases)
-		}
-	}
+	k.notify()
 	for i, name := range k.c.Policies {
 		if p := at("policies").index(i); k.inside(p, name) {
 			k.exists(p, name, true)

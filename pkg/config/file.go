@@ -147,8 +147,16 @@ type Notification struct {
 	// The variable that holds the URL, as env://NAME: URLs of this kind are
 	// secrets.
 	Webhook string `yaml:"webhook" jsonschema:"required,pattern=^env://[A-Za-z_][A-Za-z0-9_]*$"`
+	// The variable that holds what messages are signed with, as env://NAME:
+	// whsec_ and base64, or any text. Default: they are not signed.
+	Secret string `yaml:"secret" jsonschema:"pattern=^env://[A-Za-z_][A-Za-z0-9_]*$"`
+	// What is sent: cloudevents, or slack for {"text": …}. Default: cloudevents.
+	Format string `yaml:"format" jsonschema:"enum=cloudevents,enum=slack"`
+	// The URL may be http:, and is then sent in the clear. Without it only
+	// addresses of this machine may.
+	PlainHTTP bool `yaml:"plainHTTP"`
 	// The phases of records that are told of. Default: all.
-	On []string `yaml:"on" jsonschema:"enum=released,enum=intended,enum=deployed,enum=rolledBack,enum=failed,enum=denied,enum=approved,enum=frozen,enum=unfrozen,enum=exception,enum=breakGlass,enum=trustChanged,enum=watched"`
+	On []string `yaml:"on" jsonschema:"minItems=1,enum=released,enum=intended,enum=deployed,enum=rolledBack,enum=failed,enum=denied,enum=approved,enum=frozen,enum=unfrozen,enum=exception,enum=breakGlass,enum=trustChanged,enum=watched"`
 }
 
 // Ledger says where the ledger is kept: in one of these places.

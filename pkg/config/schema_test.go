@@ -158,7 +158,8 @@ func TestSchemaAndLoaderAgree(t *testing.T) {
 		head + "smoke: {checks: [{name: a, service: b, http: {json: {a: [1]}}}]}\n", head + "smoke: {stop: {http: {service: a}, requests: 65}}\n",
 		head + "environments: {a: {targets: [{host: x}]}}\n", head + "environments: {a: {approvals: {notBy: [me]}}}\n",
 		head + "environments: {a: {strategy: {onFailure: pray}}}\n", head + "notify: [{webhook: https://hooks.example.com/secret}]\n",
-		head + "notify: [{webhook: env://X, on: [paniced]}]\n",
+		head + "notify: [{webhook: env://X, on: [paniced]}]\n", head + "notify: [{webhook: env://X, on: []}]\n",
+		head + "notify: [{webhook: env://X, secret: s3cret}]\n", head + "notify: [{webhook: env://X, format: xml}]\n",
 		head + "registries: [a.dev]\n", head + "registries: {a.dev: {plainHTTP: 1}}\n", head + "registries: {a.dev: {password: x}}\n",
 		head + "registries: {a.dev: {mirrors: b.dev}}\n",
 	} {

@@ -159,6 +159,12 @@ type Ledger interface {
 	Contains(ctx context.Context, envelope []byte) error
 }
 
+// Notifier tells others of a record that is durable. It returns at once, and
+// what becomes of the message concerns nobody here.
+type Notifier interface {
+	Recorded(ctx context.Context, e release.Entry)
+}
+
 // Desired is what a target shall run.
 type Desired struct {
 	Workload release.Workload
@@ -297,6 +303,7 @@ type Pipeline struct {
 	Verifier     Verifier
 	Judge        Judge
 	Ledger       Ledger
+	Notifier     Notifier // nil: nobody is told
 	Targets      Targets
 	Now          func() time.Time
 }

@@ -18,14 +18,18 @@ func (p *Pipeline) rules() release.Digest {
 	return release.DigestOf(raw)
 }
 
-// write appends a record. The first one and changes of trust pin who may say
+// write appends a record, and tells of it once it is durable. The first one and changes of trust pin who may say
 // what; all others are judged by it.
 func (p *Pipeline) write(ctx context.Context, r release.Record, size int64) (release.Entry, release.Checkpoint, error) {
 	if size == 0 || r.Phase == release.TrustChanged {
 		trust := p.Project.Trust
 		r.Trust = &trust
 	}
-	return p.Ledger.Append(ctx, r, size)
+	entry, checkpoint, err := p.Ledger.Append(ctx, r, size)
+	if err == nil && p.Notifier != nil {
+		p.Notifier.Recorded(ctx, entry)
+	}
+	return entry, checkpoint, err
 }
 
 // checkRules compares the rules in force with those the ledger pinned. Where
