@@ -4,6 +4,7 @@ package smoke
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -201,5 +202,17 @@ func TestLoadThatNeverBegan(t *testing.T) {
 	r.monitor.alarm()
 	if err := r.judgeLoad(&never); err != nil || len(r.result.Checks) != 0 {
 		t.Errorf("%v, %v", err, r.result.Checks)
+	}
+}
+
+// A service that answers nothing within a test shorter than a request may take
+// is no verdict either, and everything is taken down.
+func TestLoadThatNothingAnswers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.handler = func(http.ResponseWriter, *http.Request) { time.Sleep(600 * time.Millisecond) }
+	_, err := w.run(t, func(o *Options) { loaded(o); o.Memory.Load.Concurrency = 1 })
+	if release.KindOf(err) != release.KindUnavailable || !strings.Contains(err.Error(), "nothing of the load on service planner ended within") {
+		t.Errorf("got %v", err)
 	}
 }

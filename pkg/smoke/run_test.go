@@ -443,9 +443,6 @@ func TestFailures(t *testing.T) {
 			w.handler = func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(500) }
 		},
 			loaded, "load", []string{"nothing of the load succeeded", "answered 500"}},
-		"load is too much": {func(_ *testing.T, w *world) {
-			w.handler = func(rw http.ResponseWriter, _ *http.Request) { time.Sleep(300 * time.Millisecond); rw.WriteHeader(500) }
-		}, func(o *Options) { loaded(o); o.Memory.Load.Concurrency = 1 }, "load", []string{"nothing of the load succeeded"}},
 		"must be killed": {func(_ *testing.T, w *world) {
 			w.stop = func(service string) int {
 				if service == "bus" {
