@@ -113,17 +113,35 @@ func openLedger(ctx context.Context, c *config.Config, k *keyring) (*ledger.Ledg
 	if err != nil {
 		return nil, err
 	}
-	dir := c.Abs(c.Ledger.File.Path)
+	store, err := openStore(c, k.options.Offline)
+	if err != nil {
+		return nil, err
+	}
 	return ledger.Open(ctx, ledger.Options{
-		Dir: dir, Origin: "promote/" + c.Name, Verify: k.verifyUnpinned, VerifyBy: k.verifyBy,
+		Store: store, Origin: "promote/" + c.Name, Verify: k.verifyUnpinned, VerifyBy: k.verifyBy,
 		Sign: func(ctx context.Context, payloadType string, payload []byte) ([]byte, error) {
-			if err := keepOutOfGit(dir); err != nil {
-				return nil, err
+			if c.Ledger.Git == nil {
+				if err := keepOutOfGit(c.Abs(c.Ledger.File.Path)); err != nil {
+					return nil, err
+				}
 			}
 			return k.signEnvelope(ctx, payloadType, payload)
 		},
-		Trust: release.DigestOf(canonical), Cache: cache, Secret: ledgerSecret,
+		Trust: release.DigestOf(canonical), Cache: cache,
 	})
+}
+
+// openStore gives the place that promote.yaml names for the ledger.
+func openStore(c *config.Config, offline bool) (ledger.Store, error) {
+	g := c.Ledger.Git
+	if g == nil {
+		return ledger.NewFileStore(c.Abs(c.Ledger.File.Path)), nil
+	}
+	cache, err := cacheDir("ledger-git")
+	if err != nil {
+		return nil, err
+	}
+	return ledger.NewGitStore(ledger.GitOptions{Dir: c.Dir(), Remote: g.Remote, Branch: g.Branch, Cache: cache, Offline: offline}), nil
 }
 
 // keepOutOfGit makes git ignore the ledger's directory where it is promote's

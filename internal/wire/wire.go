@@ -22,7 +22,6 @@ func New() cli.Wiring {
 		Keys:         keys,
 		SignTrust:    signTrust,
 		VerifyBundle: verifyBundle,
-		Audit:        audit,
 		Doctor:       doctor,
 		Clean:        clean,
 		Demo:         runDemo,

@@ -224,10 +224,21 @@ func (k *checker) ledger() {
 	if l.Git == nil {
 		return
 	}
-	if strings.HasPrefix(l.Git.Remote, "-") || strings.ContainsAny(l.Git.Remote, " \t\n") {
-		k.fail(at("ledger", "git", "remote"), "write origin, or a URL", "expected a remote, got %.80q", l.Git.Remote)
+	remote := at("ledger", "git", "remote")
+	switch {
+	case strings.HasPrefix(l.Git.Remote, "-") || strings.ContainsAny(l.Git.Remote, " \t\n"):
+		k.fail(remote, "write origin, or a URL", "expected a remote, got %.80q", l.Git.Remote)
+	case passwordInURL.MatchString(l.Git.Remote):
+		k.fail(remote, "leave it out, and give it to git: a credential helper, an ssh-agent", "a password or token in the URL")
 	}
 	k.matches(at("ledger", "git", "branch"), l.Git.Branch, branchPattern, "a branch such as promote-ledger")
+	if strings.Contains(l.Git.Branch+"/", ".lock/") {
+		k.fail(at("ledger", "git", "branch"), "write branch: promote-ledger", "git keeps names that end with .lock for itself")
+	}
 }
 
-var branchPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./-]*$`)
+// branchPattern is narrower than git: words, with single dots and slashes
+// between them.
+var branchPattern = regexp.MustCompile(`^\w[\w-]*(\.[\w-]+)*(/\w[\w-]*(\.[\w-]+)*)*$`)
+
+var passwordInURL = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*://[^/@]*:[^/@]+@|^https?://[^/]+@`)

@@ -238,6 +238,13 @@ func TestMistakes(t *testing.T) {
 		{"smoke: {memory: {load: {http: {service: x, concurrency: 0}}}}\n", `3:57: smoke.memory.load.http.concurrency: expected at least 1, got 0`},
 		{"ledger: {git: {remote: --upload-pack=x}}\n", `3:24: ledger.git.remote: expected a remote, got "--upload-pack=x"`},
 		{"ledger: {git: {branch: -x}}\n", `3:24: ledger.git.branch: expected a branch such as promote-ledger, got "-x"`},
+		{"ledger: {git: {branch: a..b}}\n", `3:24: ledger.git.branch: expected a branch such as promote-ledger, got "a..b"`},
+		{"ledger: {git: {branch: a//b}}\n", `3:24: ledger.git.branch: expected a branch such as promote-ledger, got "a//b"`},
+		{"ledger: {git: {branch: a/}}\n", `3:24: ledger.git.branch: expected a branch such as promote-ledger, got "a/"`},
+		{"ledger: {git: {branch: a.lock}}\n", `3:24: ledger.git.branch: git keeps names that end with .lock for itself`},
+		{"ledger: {git: {remote: 'https://ci:t0ken@git.example.com/a.git'}}\n", `3:24: ledger.git.remote: a password or token in the URL`},
+		{"ledger: {git: {remote: 'https://t0ken@git.example.com/a.git'}}\n", `3:24: ledger.git.remote: a password or token in the URL`},
+		{"ledger: {git: {remotes: origin}}\n", `3:16: unknown key "remotes" in ledger.git, did you mean "remote"?`},
 	} {
 		if err := os.WriteFile(path, []byte(minimal+c.text), 0o600); err != nil {
 			t.Fatal(err)

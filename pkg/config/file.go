@@ -166,7 +166,7 @@ type Ledger struct {
 	// A branch of a git repository.
 	Git *GitLedger `yaml:"git"`
 	// How long a promotion holds its environment without a sign of life; from 2s
-	// to 1h. Default: 15s.
+	// to 1h. Default: 15s, with git 45s.
 	Lease time.Duration `yaml:"lease"`
 }
 
@@ -181,7 +181,8 @@ type FileLedger struct {
 
 // GitLedger is a ledger in a git branch of its own.
 type GitLedger struct {
-	// A remote's name or URL. Default: origin.
+	// A remote's name, a URL or a path. Credentials are git's matter. Default:
+	// origin.
 	Remote string `yaml:"remote"`
 	// Default: promote-ledger.
 	Branch string `yaml:"branch"`

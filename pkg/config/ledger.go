@@ -31,7 +31,7 @@ func (c *Config) CheckLedger(ci bool) error {
 // inactive are keys that this version reads and checks, and does not act on.
 var inactive = []path{
 	{"build", "tags"}, {"scan", "vex"},
-	{"hooks"}, {"ledger", "git"},
+	{"hooks"},
 }
 
 // inactiveOf are such keys of each environment.

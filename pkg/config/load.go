@@ -135,6 +135,9 @@ func (c *Config) complete() {
 	}
 	if g := c.Ledger.Git; g != nil {
 		g.Remote, g.Branch = orElse(g.Remote, "origin"), orElse(g.Branch, "promote-ledger")
+		if c.absent(at("ledger", "lease")) {
+			c.Ledger.Lease = 45 * time.Second // a sign of life is a push
+		}
 	}
 	if k := c.Sign.Keyless; k != nil {
 		if c.absent(at("sign", "key")) {

@@ -297,7 +297,7 @@ func TestInactive(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if text := list.Error(); !strings.Contains(text, "environments.production.approvals: ") || !strings.Contains(text, "hooks: ") || len(list) != 10 {
+	if text := list.Error(); !strings.Contains(text, "environments.production.approvals: ") || !strings.Contains(text, "hooks: ") || len(list) != 9 {
 		t.Errorf("%d: %s", len(list), text)
 	}
 }

@@ -21,3 +21,13 @@ func TestFileStore(t *testing.T) {
 		return func() ledger.Store { return ledger.NewFileStore(dir) }
 	})
 }
+
+func TestGitStore(t *testing.T) {
+	ledgertest.RunBriefly(t, func(t *testing.T) func() ledger.Store {
+		remote, caches, n := bare(t), []string{shm(t), shm(t)}, 0
+		return func() ledger.Store { // two machines, and two processes of each
+			n++
+			return ledger.NewGitStore(ledger.GitOptions{Remote: remote, Branch: "promote-ledger", Cache: caches[n%2]})
+		}
+	})
+}

@@ -66,16 +66,32 @@ func Released(n int) release.Record {
 // another process has, on the same store each time; each call of fresh gives
 // such a function for a new, empty store.
 func Run(t *testing.T, fresh func(t *testing.T) (reopen func() ledger.Store)) {
+	effort{records: 9, turns: 6, contenders: 4, wins: 8}.run(t, fresh)
+}
+
+// RunBriefly runs the same cases with fewer rounds, for a store whose every
+// operation starts programs.
+func RunBriefly(t *testing.T, fresh func(t *testing.T) (reopen func() ledger.Store)) {
+	effort{records: 3, turns: 2, contenders: 3, wins: 2}.run(t, fresh)
+}
+
+// effort is how often the cases repeat what they do.
+type effort struct{ records, turns, contenders, wins int }
+
+func (o effort) run(t *testing.T, fresh func(t *testing.T) (reopen func() ledger.Store)) {
 	cases := []struct {
 		name string
 		run  func(t *testing.T, reopen func() ledger.Store)
 	}{
 		{"an absent ledger is empty", absent},
-		{"what was appended is read", roundTrip},
-		{"a record is seen by everybody at once", otherHandle},
+		{"what was appended is read", o.roundTrip},
+		{"a record is seen by everybody at once", o.otherHandle},
 		{"a write on an old position changes nothing", oldPosition},
-		{"one of many wins each round", race},
+		{"one of many wins each round", o.race},
 		{"a tail that no checkpoint covers is cut", cutTail},
+		{"a long tail that no checkpoint covers is cut", cutLongTail},
+		{"a log of megabytes grows", bulk},
+		{"a checkpoint alone is replaced", checkpointOnly},
 		{"counters move and rest", counters},
 		{"a cancelled context stops", cancelled},
 	}
@@ -92,10 +108,10 @@ func absent(t *testing.T, reopen func() ledger.Store) {
 	}
 }
 
-func roundTrip(t *testing.T, reopen func() ledger.Store) {
+func (o effort) roundTrip(t *testing.T, reopen func() ledger.Store) {
 	l := open(t, Options(reopen()))
 	var last release.Digest
-	for n := range 9 {
+	for n := range o.records {
 		e, c, err := l.Append(t.Context(), Released(n), int64(n))
 		if err != nil {
 			t.Fatal(err)
@@ -109,7 +125,7 @@ func roundTrip(t *testing.T, reopen func() ledger.Store) {
 		last = e.Digest
 	}
 	h, c, err := open(t, Options(reopen())).Read(t.Context())
-	if err != nil || len(h) != 9 || c.TreeSize != 9 {
+	if err != nil || len(h) != o.records || c.TreeSize != int64(o.records) {
 		t.Fatalf("read %d records, %+v, %v", len(h), c, err)
 	}
 	for n, e := range h {
@@ -119,9 +135,9 @@ func roundTrip(t *testing.T, reopen func() ledger.Store) {
 	}
 }
 
-func otherHandle(t *testing.T, reopen func() ledger.Store) {
+func (o effort) otherHandle(t *testing.T, reopen func() ledger.Store) {
 	a, b := open(t, Options(reopen())), open(t, Options(reopen()))
-	for n := range int64(6) {
+	for n := range int64(o.turns) {
 		writer, reader := a, b
 		if n%2 == 1 {
 			writer, reader = b, a
@@ -161,15 +177,14 @@ func oldPosition(t *testing.T, reopen func() ledger.Store) {
 
 // race lets several handles append with the size that they read until each has
 // won some rounds. Every loser must be told, and every winner must be found.
-func race(t *testing.T, reopen func() ledger.Store) {
-	const contenders, wins = 4, 8
+func (o effort) race(t *testing.T, reopen func() ledger.Store) {
 	var group sync.WaitGroup
 	var mu sync.Mutex
 	written := map[int64]string{}
-	for i := range contenders {
+	for i := range o.contenders {
 		l := open(t, Options(reopen()))
 		group.Go(func() {
-			for n := 0; n < wins; {
+			for n := 0; n < o.wins; {
 				_, c, err := l.Read(t.Context())
 				if err != nil {
 					t.Error(err)
@@ -197,8 +212,8 @@ func race(t *testing.T, reopen func() ledger.Store) {
 	}
 	group.Wait()
 	h, _, err := open(t, Options(reopen())).Read(t.Context())
-	if err != nil || len(h) != contenders*wins {
-		t.Fatalf("%d records, %v; want %d", len(h), err, contenders*wins)
+	if err != nil || len(h) != o.contenders*o.wins {
+		t.Fatalf("%d records, %v; want %d", len(h), err, o.contenders*o.wins)
 	}
 	for n, e := range h {
 		if e.Record.Reason != written[int64(n)] {
@@ -221,6 +236,81 @@ func cutTail(t *testing.T, reopen func() ledger.Store) {
 	}
 	if got := read(t, s); !bytes.HasPrefix(got.Log, whole.Log) || bytes.Contains(got.Log, []byte(`"torn`)) {
 		t.Fatal("the torn tail is still in the log, or more than the tail went")
+	}
+}
+
+// cutLongTail has more than a piece of any store behind the checkpoint.
+func cutLongTail(t *testing.T, reopen func() ledger.Store) {
+	l, s := open(t, Options(reopen())), reopen()
+	Fill(t, l, 2)
+	whole := read(t, s)
+	torn := bytes.Repeat([]byte("x"), 300_000)
+	if err := s.Write(t.Context(), ledger.Position{Found: size(whole), Keep: size(whole), Checkpoint: whole.Checkpoint}, torn, whole.Checkpoint); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, reopen()); !bytes.Equal(got.Log, append(bytes.Clone(whole.Log), torn...)) {
+		t.Fatalf("read %d bytes with the tail, want %d", len(got.Log), len(whole.Log)+len(torn))
+	}
+	if h := Fill(t, open(t, Options(reopen())), 1); len(h) != 3 {
+		t.Fatalf("%d records behind a torn tail, want 3", len(h))
+	}
+	if got := read(t, s); !bytes.HasPrefix(got.Log, whole.Log) || len(got.Log) > 2*len(whole.Log) {
+		t.Fatalf("%d bytes are left of the tail, or more than the tail went", len(got.Log))
+	}
+}
+
+// bulk writes what an import does, then by small steps; what was handed out
+// before stays as it was.
+func bulk(t *testing.T, reopen func() ledger.Store) {
+	a, b := reopen(), reopen()
+	var want []byte
+	var checkpoint []byte
+	var handedOut ledger.State
+	for step, lines := range []int{0, 3000, 1, 40, 1, 0, 700} {
+		var add []byte
+		for n := range lines {
+			add = fmt.Appendf(add, "%d %d %s\n", step, n, bytes.Repeat([]byte("æ"), n%499))
+		}
+		next := fmt.Appendf(nil, `{"step":%d}`, step)
+		from := ledger.Position{Found: int64(len(want)), Keep: int64(len(want)), Checkpoint: checkpoint}
+		if err := a.Write(t.Context(), from, add, next); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Write(t.Context(), from, add, next); !errors.Is(err, ledger.ErrMoved) {
+			t.Fatalf("step %d twice: got %v, want ErrMoved", step, err)
+		}
+		before := bytes.Clone(handedOut.Log)
+		want, checkpoint = append(want, add...), next
+		for name, s := range map[string]ledger.Store{"the writer": a, "another": b} {
+			if got := read(t, s); !bytes.Equal(got.Log, want) || !bytes.Equal(got.Checkpoint, checkpoint) {
+				t.Fatalf("step %d: %s reads %d bytes and checkpoint %s, want %d bytes", step, name, len(got.Log), got.Checkpoint, len(want))
+			}
+		}
+		if !bytes.Equal(before, handedOut.Log) {
+			t.Fatalf("step %d changed bytes that were handed out", step)
+		}
+		handedOut = read(t, a)
+		_ = append(handedOut.Log, "what a caller appends is the caller's"...)
+	}
+	if got := read(t, a); !bytes.Equal(got.Log, want) {
+		t.Fatal("a caller changed what is handed out")
+	}
+}
+
+func checkpointOnly(t *testing.T, reopen func() ledger.Store) {
+	s := reopen()
+	for n, checkpoint := range []string{"{}", `{"second":true}`, `{"third":true}`} {
+		old := read(t, s)
+		add := []byte("line\n")
+		if n > 0 {
+			add = nil
+		}
+		if err := s.Write(t.Context(), ledger.Position{Found: size(old), Keep: size(old), Checkpoint: old.Checkpoint}, add, []byte(checkpoint)); err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, reopen()); string(got.Log) != "line\n" || string(got.Checkpoint) != checkpoint {
+			t.Fatalf("read %q and %s, want checkpoint %s", got.Log, got.Checkpoint, checkpoint)
+		}
 	}
 }
 
