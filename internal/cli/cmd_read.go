@@ -19,6 +19,7 @@ func (r *run) readCommands() []*cli.Command {
 		r.command(command{name: "status", usage: "what the ledger says runs where", arguments: "[ENV]", most: 1, offline: true, action: r.status}),
 		r.command(command{name: "log", usage: "the ledger's records, newest first", arguments: "[ENV]", most: 1,
 			flags: []cli.Flag{&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "at most `N` records; 0 is all"}}, offline: true, action: r.log}),
+		r.auditCommand(),
 	}
 }
 

@@ -27,6 +27,7 @@ const resultSchemas = "../../docs/schema/results"
 // results are what commands give with -o json, by schema.
 var results = map[string]any{
 	"attest":        pipeline.AttestResult{},
+	"audit-verify":  release.LedgerAudit{},
 	"build":         pipeline.BuildResult{},
 	"clean":         CleanResult{},
 	"copy":          CopyResult{},

@@ -25,6 +25,9 @@ type Wiring struct {
 	SignTrust func(ctx context.Context, c *config.Config, o SignTrustOptions) (SignTrustResult, error)
 	// VerifyBundle verifies one sigstore bundle by itself.
 	VerifyBundle func(ctx context.Context, o BundleOptions) (BundleResult, error)
+	// Audit verifies a whole ledger; c is nil where the options say whom to
+	// believe.
+	Audit func(ctx context.Context, c *config.Config, o AuditOptions) (release.LedgerAudit, error)
 	// Doctor lists what can be checked about this machine and configuration;
 	// c is nil where there is no configuration.
 	Doctor func(c *config.Config) []Check

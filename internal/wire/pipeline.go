@@ -127,7 +127,7 @@ func openLedger(ctx context.Context, c *config.Config, k *keyring) (*ledger.Ledg
 			}
 			return k.signEnvelope(ctx, payloadType, payload)
 		},
-		Trust: release.DigestOf(canonical), Cache: cache,
+		Trust: release.DigestOf(canonical), Cache: cache, Secret: ledgerSecret,
 	})
 }
 

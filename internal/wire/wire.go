@@ -22,6 +22,7 @@ func New() cli.Wiring {
 		Keys:         keys,
 		SignTrust:    signTrust,
 		VerifyBundle: verifyBundle,
+		Audit:        audit,
 		Doctor:       doctor,
 		Clean:        clean,
 		Demo:         runDemo,

@@ -69,6 +69,23 @@ func (l *Ledger) signCheckpoint(ctx context.Context, t *replay) (release.Checkpo
 // openCheckpoint reads a checkpoint. Whose signature it bears, and whether it
 // counts, depends on the records: see believe.
 func (l *Ledger) openCheckpoint(envelope []byte) (release.Checkpoint, error) {
+	c, err := readCheckpoint(envelope)
+	if err != nil {
+		return release.Checkpoint{}, err
+	}
+	return c, l.ours(c)
+}
+
+// ours reports why a checkpoint is of another log.
+func (l *Ledger) ours(c release.Checkpoint) error {
+	if c.Origin != l.o.Origin {
+		return fmt.Errorf("reading checkpoint: it is of the log %q, this one is %q", c.Origin, l.o.Origin)
+	}
+	return nil
+}
+
+// readCheckpoint reads a checkpoint of any log.
+func readCheckpoint(envelope []byte) (release.Checkpoint, error) {
 	if len(envelope) > maxCheckpoint {
 		return release.Checkpoint{}, fmt.Errorf("reading checkpoint: %d bytes, at most %d", len(envelope), maxCheckpoint)
 	}
@@ -80,9 +97,6 @@ func (l *Ledger) openCheckpoint(envelope []byte) (release.Checkpoint, error) {
 	if err != nil {
 		return release.Checkpoint{}, err
 	}
-	if c.Origin != l.o.Origin {
-		return release.Checkpoint{}, fmt.Errorf("reading checkpoint: it is of the log %q, this one is %q", c.Origin, l.o.Origin)
-	}
 	c.Envelope = bytes.Clone(envelope)
 	return c, nil
 }
@@ -91,22 +105,27 @@ func (l *Ledger) openCheckpoint(envelope []byte) (release.Checkpoint, error) {
 // It is judged by whoever judged the last one: an owner who leaves signs the
 // record that says so, and the checkpoint over it.
 func (t *replay) believe(c release.Checkpoint) error {
-	var err error
-	for _, j := range t.judgesOf(c.TreeSize - 1) {
-		if err = t.believeBy(j, c); err == nil {
-			return nil
-		}
-	}
+	_, err := believe(c, t.entries[c.TreeSize-1], t.judgesOf(c.TreeSize-1))
 	return err
 }
 
-func (t *replay) believeBy(j *judge, c release.Checkpoint) error {
+// believe gives who signed a checkpoint whose last record is given.
+func believe(c release.Checkpoint, last release.Entry, judges []*judge) (signer release.Signer, err error) {
+	for _, j := range judges {
+		if signer, err = believeBy(j, c, last); err == nil {
+			return signer, nil
+		}
+	}
+	return release.Signer{}, err
+}
+
+func believeBy(j *judge, c release.Checkpoint, last release.Entry) (release.Signer, error) {
 	payload, signer, err := j.verify(c.Envelope, PayloadTypeCheckpoint)
 	if err != nil {
-		return fmt.Errorf("verifying checkpoint: %w", err)
+		return release.Signer{}, fmt.Errorf("verifying checkpoint: %w", err)
 	}
 	if string(payload) != c.Text {
-		return errors.New("verifying checkpoint: another payload was signed")
+		return release.Signer{}, errors.New("verifying checkpoint: another payload was signed")
 	}
-	return mayCheckpoint(signer, t.entries[c.TreeSize-1])
+	return signer, mayCheckpoint(signer, last)
 }

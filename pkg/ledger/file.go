@@ -51,18 +51,13 @@ func (s *fileStore) step(op string) error {
 	return s.before(op)
 }
 
-// Read takes the lock shared, so that it never sees half an append. Without a
-// lock file nobody has written yet.
+// Read takes the lock shared, so that it never sees half an append.
 func (s *fileStore) Read(ctx context.Context) (State, error) {
-	lock := flock.New(s.path(lockFile), flock.SetFlag(os.O_RDONLY))
-	err := s.acquire(ctx, lock.TryRLockContext)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return State{}, s.unreadable(err)
-	default:
-		defer lock.Close()
+	unlock, err := s.share(ctx)
+	if err != nil {
+		return State{}, err
 	}
+	defer unlock()
 	log, err := readBounded(s.path(logFile), maxLog)
 	if err != nil {
 		return State{}, s.unreadable(err)
@@ -72,6 +67,19 @@ func (s *fileStore) Read(ctx context.Context) (State, error) {
 		return State{}, s.unreadable(err)
 	}
 	return State{Log: log, Checkpoint: checkpoint}, nil
+}
+
+// share takes the lock shared. Without a lock file nobody has written yet.
+func (s *fileStore) share(ctx context.Context) (unlock func(), err error) {
+	lock := flock.New(s.path(lockFile), flock.SetFlag(os.O_RDONLY))
+	err = s.acquire(ctx, lock.TryRLockContext)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return func() {}, nil
+	case err != nil:
+		return nil, s.unreadable(err)
+	}
+	return func() { _ = lock.Close() }, nil
 }
 
 // Write appends under the exclusive lock. Space for the checkpoint is taken

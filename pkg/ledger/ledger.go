@@ -43,6 +43,9 @@ type Options struct {
 	// remembered for the life of the Ledger only.
 	Trust release.Digest
 	Cache string
+	// Secret gives what authenticates what Audit remembers in Cache of the logs
+	// that it found good; nil, or an empty one: it remembers nothing.
+	Secret func() []byte
 }
 
 // Ledger is one log. It may be used by several goroutines; other processes may
@@ -59,7 +62,8 @@ type Ledger struct {
 
 	policies struct {
 		sync.Mutex
-		known map[release.Digest]*policy
+		known      map[release.Digest]*policy
+		configured *judge
 	}
 }
 

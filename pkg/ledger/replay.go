@@ -3,9 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"maps"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -14,31 +12,15 @@ import (
 
 // replay is a log as it was verified, record by record.
 type replay struct {
-	l          *Ledger
-	log        []byte // as read
+	chain
 	entries    release.History
-	pin        release.Pin
-	pinned     *release.Trust // what policy was made of
-	policy     *policy        // nil until a record is judged by a pinned trust
-	older      *policy        // judges what no trust is pinned for; nil is the project's
 	tree       tree
-	frozen     map[string]release.Signer // who froze each frozen environment
-	keep       int64                     // bytes of the log that entries stand for
-	found      int64                     // bytes of the log as read
+	keep       int64 // bytes of the log that entries stand for
+	found      int64 // bytes of the log as read
 	checkpoint release.Checkpoint
 	// pending is a whole, verified record behind the checkpoint, without its
 	// line feed: an append was interrupted.
 	pending []byte
-}
-
-func (t *replay) size() int64 { return int64(len(t.entries)) }
-
-// last gives the leaf hash of the newest record, zero for an empty log.
-func (t *replay) last() release.Digest {
-	if len(t.entries) == 0 {
-		return release.Digest{}
-	}
-	return t.entries[len(t.entries)-1].Digest
 }
 
 func (t *replay) position() Position {
@@ -58,101 +40,22 @@ type reader func(line []byte, leaf release.Digest, by func(release.Record) *judg
 
 // accept verifies a record's line as the log's next and appends it.
 func (t *replay) accept(line []byte, read reader) (release.Entry, error) {
-	if len(line) > maxRecord {
-		return release.Entry{}, fmt.Errorf("%d bytes, at most %d", len(line), maxRecord)
-	}
 	leaf := tlog.RecordHash(line)
-	digest := digestOf(leaf)
-	r, signer, err := t.read(line, digest, read)
+	entry, err := t.next(line, digestOf(leaf), read)
 	if err != nil {
 		return release.Entry{}, err
 	}
-	if err := t.tree.add(t.size(), leaf); err != nil {
+	if err := t.tree.add(t.n-1, leaf); err != nil {
 		return release.Entry{}, err
 	}
-	t.freeze(r, signer)
-	entry := release.Entry{Record: r, Digest: digest, Signer: signer}
 	t.entries = append(t.entries, entry)
-	t.pin = t.pin.Next(entry)
 	t.keep += int64(len(line)) + 1
 	return entry, nil
 }
 
-// read verifies a record's line as the log's next: by the trust in force, else
-// as the confirmation of a change, else by the first trust that is pinned.
-func (t *replay) read(line []byte, leaf release.Digest, read reader) (release.Record, release.Signer, error) {
-	may := func(r release.Record, s release.Signer) error { return mayRecord(r, s, t.frozen) }
-	r, signer, err := t.readBy(t.judge, may, line, leaf, read)
-	if refused(err) && t.confirms(r) {
-		return t.readBy(t.newcomer, mayConfirm, line, leaf, read)
-	}
-	if refused(err) && t.adoptOlder() {
-		return t.readBy(t.judge, may, line, leaf, read)
-	}
-	return r, signer, err
-}
-
-func (t *replay) readBy(
-	by func(release.Record) *judge, may func(release.Record, release.Signer) error, line []byte, leaf release.Digest, read reader,
-) (release.Record, release.Signer, error) {
-	r, signer, err := read(line, leaf, by)
-	if err != nil {
-		return r, signer, err
-	}
-	if err := t.follows(r); err != nil {
-		return r, signer, err
-	}
-	if err := mayPin(r); err != nil {
-		return r, signer, err
-	}
-	if err := timely(r, signer); err != nil {
-		return r, signer, err
-	}
-	return r, signer, may(r, signer)
-}
-
-// refused tells a no from an answer that could not be had.
-func refused(err error) bool {
-	switch release.KindOf(err) {
-	case release.KindUnavailable, release.KindInterrupted:
-		return false
-	}
-	return err != nil
-}
-
-// follows reports why// follows reports why the record cannot be the next one.
-func (t *replay) follows(r release.Record) error {
-	if r.Sequence != t.size() {
-		return fmt.Errorf("it says it is record %d", r.Sequence)
-	}
-	if r.Previous != t.last() {
-		return fmt.Errorf("it follows the record %s, the one before it is %s", r.Previous, t.last())
-	}
-	if r.Intent == nil {
-		return nil
-	}
-	if i := *r.Intent; i < 0 || i >= t.size() || t.entries[i].Record.Phase != release.Intended ||
-		t.entries[i].Record.Environment != r.Environment {
-		return fmt.Errorf("it closes record %d, which is not an intended record of environment %q", i, r.Environment)
-	}
-	return nil
-}
-
-func (t *replay) freeze(r release.Record, s release.Signer) {
-	switch r.Phase {
-	case release.Frozen:
-		if t.frozen == nil {
-			t.frozen = map[string]release.Signer{}
-		}
-		t.frozen[r.Environment] = s
-	case release.Unfrozen:
-		delete(t.frozen, r.Environment)
-	}
-}
-
 // replay verifies what a store holds.
 func (l *Ledger) replay(ctx context.Context, state State, read reader) (*replay, error) {
-	t := &replay{l: l, log: state.Log, found: int64(len(state.Log))}
+	t := &replay{found: int64(len(state.Log)), chain: chain{l: l, first: func() *release.Trust { return firstTrust(bytes.NewReader(state.Log)) }}}
 	if len(state.Checkpoint) > 0 {
 		var err error
 		if t.checkpoint, err = l.openCheckpoint(state.Checkpoint); err != nil {
@@ -179,9 +82,8 @@ func (l *Ledger) replay(ctx context.Context, state State, read reader) (*replay,
 	if err := l.uncovered(t, rest, read); err != nil {
 		return nil, err
 	}
-	if t.older != nil && t.pin.Trust == nil {
-		return nil, l.broken(errors.New("they were judged by a trust that was proposed and never came into force"),
-			"the first records of the ledger %s do not count", l.store)
+	if err := t.unpinned(); err != nil {
+		return nil, l.broken(err, "the first records of the ledger %s do not count", l.store)
 	}
 	return t, nil
 }
@@ -220,9 +122,8 @@ func (l *Ledger) uncovered(t *replay, rest []byte, read reader) error {
 	if len(more) > 0 {
 		return l.broken(nil, "the ledger %s goes on behind record %d, where its checkpoint ends", l.store, t.size()-1)
 	}
-	probe := t.clone()
-	probe.frozen = maps.Clone(t.frozen)
-	if _, err := probe.accept(line, read); err != nil {
+	probe := t.apart()
+	if _, err := probe.next(line, LeafHash(line), read); err != nil {
 		return l.brokenRecord(err, t.size())
 	}
 	t.pending = bytes.Clone(line)

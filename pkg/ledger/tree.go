@@ -41,6 +41,36 @@ func (t *tree) root(n int64) (release.Digest, error) {
 	return digestOf(h), err
 }
 
+// compact is the right edge of a Merkle tree: the root hashes of the complete
+// subtrees that its leaves fill, the largest first. It is enough to go on from,
+// and to tell the root hash, and holds one hash for each bit that is set in n.
+type compact struct {
+	n     int64
+	edges []tlog.Hash
+}
+
+func (t *compact) add(leaf tlog.Hash) {
+	t.edges = append(t.edges, leaf)
+	for n := t.n; n&1 == 1; n >>= 1 {
+		last := len(t.edges) - 1
+		t.edges[last-1] = tlog.NodeHash(t.edges[last-1], t.edges[last])
+		t.edges = t.edges[:last]
+	}
+	t.n++
+}
+
+// root gives the root hash; an empty tree has none.
+func (t *compact) root() release.Digest {
+	if t.n == 0 {
+		return release.Digest{}
+	}
+	h := t.edges[len(t.edges)-1]
+	for i := len(t.edges) - 2; i >= 0; i-- {
+		h = tlog.NodeHash(t.edges[i], h)
+	}
+	return digestOf(h)
+}
+
 func digestOf(h tlog.Hash) release.Digest { return release.DigestFromSum(h) }
 
 func hashOf(d release.Digest) tlog.Hash {

@@ -1,9 +1,11 @@
 package ledger
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -109,13 +111,18 @@ func (l *Ledger) policyOf(trust *release.Trust) *policy {
 
 // configured judges records that no trust is pinned for.
 func (l *Ledger) configured() *judge {
-	return &judge{trust: l.o.Trust, check: l.o.Verify}
+	l.policies.Lock()
+	defer l.policies.Unlock()
+	if l.policies.configured == nil {
+		l.policies.configured = &judge{trust: l.o.Trust, check: l.o.Verify}
+	}
+	return l.policies.configured
 }
 
 // judge gives who judges the record as the log's next. The first record brings
 // the trust that it is judged by: whether that is the project's own, its reader
 // has to compare.
-func (t *replay) judge(r release.Record) *judge {
+func (t *chain) judge(r release.Record) *judge {
 	trust := t.pin.Trust
 	if t.size() == 0 {
 		trust = r.Trust
@@ -135,19 +142,23 @@ func (t *replay) judge(r release.Record) *judge {
 // newcomer judges a record that confirms a change by the trust that it brings.
 // Only a change that the owners carried can be confirmed, so a stranger can't
 // add a line.
-func (t *replay) newcomer(r release.Record) *judge { return t.l.policyOf(r.Trust).judge(r.Time) }
+func (t *chain) newcomer(r release.Record) *judge { return t.l.policyOf(r.Trust).judge(r.Time) }
 
-func (t *replay) confirms(r release.Record) bool {
+func (t *chain) confirms(r release.Record) bool {
 	return r.Phase == release.TrustChanged && r.Trust != nil && t.size() > 0 && t.pin.Carried(r.Rules, r.Trust)
 }
 
 // judgesOf gives who may have judged record n.
 func (t *replay) judgesOf(n int64) []*judge {
-	r := t.entries[n].Record
-	before := &replay{l: t.l, older: t.older, entries: t.entries[:n], pin: t.entries[:n].Pinned()}
-	judges := []*judge{before.judge(r)}
-	if before.confirms(r) {
-		judges = append(judges, before.newcomer(r))
+	before := &chain{l: t.l, n: n, older: t.older, pin: t.entries[:n].Pinned()}
+	return before.judges(t.entries[n].Record)
+}
+
+// judges gives who may judge the record as the log's next.
+func (t *chain) judges(r release.Record) []*judge {
+	judges := []*judge{t.judge(r)}
+	if t.confirms(r) {
+		judges = append(judges, t.newcomer(r))
 	}
 	return judges
 }
@@ -156,25 +167,34 @@ func (t *replay) judgesOf(n int64) []*judge {
 // records before it, and reports whether that is news: records that were
 // written before trust was pinned outlive their keys too. It is no way around
 // the project's trust, with which the pinned one has to agree in the end.
-func (t *replay) adoptOlder() bool {
-	if t.older != nil || t.pin.Trust != nil {
+func (t *chain) adoptOlder() bool {
+	if t.older != nil || t.pin.Trust != nil || t.first == nil || t.searched {
 		return false
 	}
-	for line := range bytes.Lines(t.log) {
-		if len(line) > maxRecord+1 {
-			return false
-		}
-		payload, err := payloadOf(bytes.TrimSuffix(line, []byte{'\n'}), PayloadTypeRecord)
+	t.searched = true
+	trust := t.first()
+	if trust == nil {
+		return false
+	}
+	t.older = t.l.policyOf(trust)
+	return true
+}
+
+// firstTrust gives the first trust that a record of the log says, unverified.
+func firstTrust(log io.Reader) *release.Trust {
+	lines := bufio.NewScanner(log)
+	lines.Buffer(nil, maxRecord+1)
+	for lines.Scan() {
+		payload, err := payloadOf(lines.Bytes(), PayloadTypeRecord)
 		if err != nil || !bytes.Contains(payload, []byte(`"trust":{`)) {
 			continue
 		}
 		var r release.Record
 		if json.Unmarshal(payload, &r) == nil && r.Trust != nil {
-			t.older = t.l.policyOf(r.Trust)
-			return true
+			return r.Trust
 		}
 	}
-	return false
+	return nil
 }
 
 // maxSkew is how far a record's time may be from when it is proven to have been
