@@ -257,9 +257,50 @@ good := {
 		"released": true,
 		"deployedToAfter": true,
 		"ranHere": false,
+		"afterOpen": false,
 		"soakSeconds": 7200,
 		"requiredSoakSeconds": 3600
 	},
+	"approvals": {
+		"required": 2,
+		"notBy": [
+			"builder",
+			"promoter"
+		],
+		"given": [
+			"alice",
+			"bob"
+		],
+		"approvers": [
+			"carol"
+		],
+		"votes": [
+			{
+				"name": "bob",
+				"sequence": 6,
+				"record": "sha256:6666666666666666666666666666666666666666666666666666666666666666",
+				"until": "2026-01-09T00:00:00Z",
+				"counts": true,
+				"reason": ""
+			},
+			{
+				"name": "alice",
+				"sequence": 5,
+				"record": "sha256:5555555555555555555555555555555555555555555555555555555555555555",
+				"until": "2026-01-08T00:00:00Z",
+				"counts": true,
+				"reason": ""
+			}
+		]
+	},
+	"freezes": [],
+	"window": {
+		"open": true,
+		"why": "",
+		"changesAt": "2026-01-02T16:00:00Z",
+		"changes": "Fri 2026-01-02 16:00 UTC"
+	},
+	"resumed": false,
 	"models": [],
 	"limits": {
 		"maxAgeSeconds": 86400,

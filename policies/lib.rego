@@ -46,6 +46,16 @@ again(role) := sprintf("run promote release with a key that the trust policy nam
 # span writes seconds for people.
 span(seconds) := sprintf("%d h %d min", [floor(seconds / 3600), floor((seconds % 3600) / 60)])
 
+# duration writes a shorter time for people, to the second.
+duration(seconds) := sprintf("%d s", [seconds]) if seconds < 60
+
+duration(seconds) := sprintf("%d min %d s", [floor(seconds / 60), seconds % 60]) if {
+	seconds >= 60
+	seconds < 3600
+}
+
+duration(seconds) := span(seconds) if seconds >= 3600
+
 # back: the promotion brings back what was let into the environment before.
 # Going back must not wait for a scanner, nor go through the environments again.
 back if input.kind in {"rollback", "fix"}

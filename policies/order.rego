@@ -1,5 +1,5 @@
 # A release goes through the environments in order: it is released, and runs in
-# the environment before, long enough. Going back is to what has run here.
+# the environment before. Going back is to what has run here.
 package promote.gates.order
 
 import data.promote.lib
@@ -23,14 +23,13 @@ deny contains {"rule": "order/after", "message": message, "fix": fix} if {
 	fix := sprintf("promote --to %s", [input.environment.after])
 }
 
-deny contains {"rule": "order/soak", "message": message, "fix": fix} if {
+# What is under way there, or was interrupted, is not settled.
+deny contains {"rule": "order/open", "message": message, "fix": fix} if {
 	later
 	not lib.back
-	input.history.deployedToAfter
-	rest := input.history.requiredSoakSeconds - input.history.soakSeconds
-	rest > 0
-	message := sprintf("%s has run in %s for %d of %d seconds", [input.release.version, input.environment.after, input.history.soakSeconds, input.history.requiredSoakSeconds])
-	fix := sprintf("wait %d seconds, then run it again", [rest])
+	input.history.afterOpen
+	message := sprintf("a promotion to %s is under way or was interrupted: what runs there is not settled", [input.environment.after])
+	fix := sprintf("wait for it, or promote resume %s", [input.environment.after])
 }
 
 # Only what was let in once may come back without going through the

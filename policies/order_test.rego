@@ -11,7 +11,7 @@ test_good if {
 first := {"name": "staging", "after": "", "first": true}
 
 test_the_first_needs_no_history if {
-	facts := json.patch(testdata.broken("/environment", first), [{"op": "replace", "path": "/history", "value": {"released": false, "deployedToAfter": false, "ranHere": false, "soakSeconds": 0, "requiredSoakSeconds": 0}}])
+	facts := json.patch(testdata.broken("/environment", first), [{"op": "replace", "path": "/history", "value": {"released": false, "deployedToAfter": false, "ranHere": false, "afterOpen": false, "soakSeconds": 0, "requiredSoakSeconds": 0}}])
 	count(order.deny) == 0 with input as facts
 }
 
@@ -32,12 +32,13 @@ test_both_first_and_after if {
 	testdata.rules(order.deny) == {"order/after"} with input as facts
 }
 
-test_soak if {
-	denied := order.deny with input as testdata.broken("/history/soakSeconds", 3599)
-	testdata.rules(denied) == {"order/soak"}
+test_the_environment_before_is_settled if {
+	denied := order.deny with input as testdata.broken("/history/afterOpen", true)
+	testdata.rules(denied) == {"order/open"}
 	some reason in denied
-	contains(reason.fix, "wait 1 seconds")
-	count(order.deny) == 0 with input as testdata.broken("/history/soakSeconds", 3600)
+	contains(reason.fix, "promote resume staging")
+	back := testdata.also(testdata.good, {"/kind": "rollback", "/history/ranHere": true, "/history/afterOpen": true})
+	count(order.deny) == 0 with input as back
 }
 
 test_dirty_goes_nowhere if {
@@ -68,15 +69,4 @@ test_a_kind_that_nobody_knows if {
 test_clean_is_not_warned if {
 	count(order.warn) == 0 with input as testdata.broken("/environment", first)
 	count(order.warn) == 0 with input as testdata.broken("/release/dirty", true)
-}
-
-# There is nothing to soak where the release does not run, and going back does
-# not soak again.
-test_soak_is_asked_once if {
-	facts := testdata.also(testdata.good, {"/history/deployedToAfter": false, "/history/soakSeconds": 0})
-	testdata.rules(order.deny) == {"order/after"} with input as facts
-	back := testdata.also(testdata.good, {"/kind": "rollback", "/history/ranHere": true, "/history/soakSeconds": 0})
-	count(order.deny) == 0 with input as back
-	begun := testdata.also(testdata.good, {"/environment": first, "/history/soakSeconds": 0})
-	count(order.deny) == 0 with input as begun
 }

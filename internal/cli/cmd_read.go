@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -34,13 +35,13 @@ func (r *run) status(ctx context.Context, c *cli.Context) error {
 			for _, e := range result.Environments {
 				rows = append(rows, statusRow(e))
 			}
-			return ui.Table(w, []string{"ENVIRONMENT", "VERSION", "RELEASE", "SINCE", "TARGETS", "OPEN"}, rows)
+			return ui.Table(w, []string{"ENVIRONMENT", "VERSION", "RELEASE", "SINCE", "TARGETS", "OPEN", "GATES"}, rows)
 		})
 	})
 }
 
 func statusRow(e pipeline.EnvironmentStatus) []string {
-	row := []string{e.Name, "-", "-", "-", "-", "-"}
+	row := []string{e.Name, "-", "-", "-", "-", "-", gates(e)}
 	if e.Since != nil {
 		row[1], row[2], row[3] = e.Version, e.Release.String(), e.Since.Format(time.RFC3339)
 		healthy := 0
@@ -56,6 +57,31 @@ func statusRow(e pipeline.EnvironmentStatus) []string {
 		row[5] = fmt.Sprintf("record %d of %s by %s on %s; promote resume %s", e.Open.Record.Sequence, e.Open.Record.Version, a.User, a.Host, e.Name)
 	}
 	return row
+}
+
+// gates says what people and time have to add before the next promotion.
+func gates(e pipeline.EnvironmentStatus) string {
+	var list []string
+	for _, f := range e.Freezes {
+		list = append(list, fmt.Sprintf("frozen until %s by %s: %s", f.Until.Format(time.RFC3339), f.By, ui.Clean(firstLine(f.Reason))))
+	}
+	if !e.Window.Open && e.Window.Changes != "" {
+		list = append(list, "opens "+e.Window.Changes)
+	} else if !e.Window.Open {
+		list = append(list, "closed: "+e.Window.Why)
+	}
+	if n := e.Next; n != nil {
+		if a := n.Approvals; a.Required > 0 {
+			list = append(list, fmt.Sprintf("%s: %s approvals", n.Version, a))
+		}
+		if rest := n.RequiredSoakSeconds - n.SoakSeconds; rest > 0 {
+			list = append(list, fmt.Sprintf("%s: soaks %s more", n.Version, time.Duration(rest)*time.Second))
+		}
+	}
+	if len(list) == 0 {
+		return "-"
+	}
+	return strings.Join(list, "; ")
 }
 
 // logResult is what `log -o json` gives.

@@ -26,6 +26,7 @@ const resultSchemas = "../../docs/schema/results"
 
 // results are what commands give with -o json, by schema.
 var results = map[string]any{
+	"approve":       pipeline.ApproveResult{},
 	"attest":        pipeline.AttestResult{},
 	"audit-verify":  release.LedgerAudit{},
 	"build":         pipeline.BuildResult{},
@@ -34,6 +35,7 @@ var results = map[string]any{
 	"db-build":      databaseResult{},
 	"doctor":        doctorResult{},
 	"error":         errorResult{},
+	"freeze":        pipeline.FreezeResult{},
 	"keys":          KeyResult{},
 	"log":           logResult{},
 	"pin":           PinResult{},
@@ -47,6 +49,7 @@ var results = map[string]any{
 	"trust-accept":  acceptResult{},
 	"trust-edit":    editResult{},
 	"trust-list":    trustResult{},
+	"unfreeze":      pipeline.UnfreezeResult{},
 	"verify":        pipeline.Verification{},
 	"verify-bundle": BundleResult{},
 	"version":       VersionResult{},

@@ -162,3 +162,13 @@ func (p *Progress) vertex(e event.Event) *client.Vertex {
 	}
 	return v
 }
+
+// IsTerminal reports whether a person may be asked something there: a terminal,
+// and no CI run.
+func IsTerminal(f *os.File) bool {
+	if f == nil || os.Getenv("CI") != "" {
+		return false
+	}
+	_, err := console.ConsoleFromFile(f)
+	return err == nil
+}

@@ -52,9 +52,9 @@ func TestAPipelineWithoutAKeyBuildsAndBelievesNothing(t *testing.T) {
 }
 
 func TestGatesThatNobodyKeepsAreRefused(t *testing.T) {
-	c := project1(t, "environments: {production: {windows: [{allow: \"Mon-Thu 09:00-16:00\"}]}}\n")
+	c := project1(t, "environments: {production: {snapshots: {volumes: [memory]}}}\n")
 	_, _, err := openPipeline(t.Context(), c, cli.PipelineOptions{})
-	if release.KindOf(err) != release.KindConfig || !strings.Contains(err.Error(), "windows") {
+	if release.KindOf(err) != release.KindConfig || !strings.Contains(err.Error(), "snapshots") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -5,11 +5,8 @@ import (
 	"maps"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
-	_ "time/tzdata" // windows name zones; minimal hosts have no database of them
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -42,12 +39,18 @@ func (k *checker) environment(p path, name string, e Environment) {
 	k.targets(p.key("targets"), e.Targets)
 	k.positive(p.key("soak"), e.Soak)
 	k.approvals(p.key("approvals"), e.Approvals)
+	if len(e.Windows) > maxWindows {
+		k.fail(p.key("windows"), "put spans of one kind together: Mon,Wed 09:00-16:00", "expected at most %d windows, got %d", maxWindows, len(e.Windows))
+	}
 	for i, w := range e.Windows {
 		k.window(p.key("windows").index(i), w)
 	}
 	k.strategy(p.key("strategy"), e)
 	k.snapshots(p.key("snapshots"), e.Snapshots)
 }
+
+// maxWindows bounds what each look for the next opening goes through.
+const maxWindows = 50
 
 // order checks that the environments form a tree: one first, and every other
 // one behind one that exists. Without a first one there is a cycle.
@@ -140,64 +143,43 @@ func (k *checker) approvals(p path, a Approvals) {
 	if a.Required == 0 {
 		return
 	}
+	names := k.approvers()
+	if len(names) < a.Required {
+		k.fail(p.key("required"), "name them under trust.approver, or lower it", "%d approvers must agree and trust names %d", a.Required, len(names))
+	}
+}
+
+// approvers are the distinct names that trust gives the role, here or in its
+// file.
+func (k *checker) approvers() map[string]bool {
 	names := map[string]bool{}
+	if k.c.trustFile != nil {
+		for _, party := range k.c.trustFile.File.Roles[release.Approver] {
+			names[party.Name] = true
+		}
+	}
 	if t := k.c.File.Trust; t != nil && t.Approver != nil {
 		for _, party := range t.Approver.Of {
 			names[party.Name] = true
 		}
 	}
-	if len(names) < a.Required {
-		k.fail(p.key("required"), "name them under trust.approver, or lower it", "%d approvers must agree and trust names %d", a.Required, len(names))
-	}
+	return names
 }
 
 func (k *checker) window(p path, w Window) {
 	span := w.Allow + w.Deny
 	if (w.Allow == "") == (w.Deny == "") {
 		k.fail(p, `write allow: "Mon-Thu 09:00-16:00"`, "expected one of allow and deny")
-	} else if err := checkSpan(span); err != nil {
+	} else if _, err := release.NewWindow(false, span, ""); err != nil {
 		key := "allow"
 		if w.Deny != "" {
 			key = "deny"
 		}
 		k.fail(p.key(key), `write it as "Mon-Thu 09:00-16:00"`, "%w", err)
 	}
-	if _, err := time.LoadLocation(w.Zone); err != nil || w.Zone == "Local" {
-		k.fail(p.key("zone"), "write Europe/Berlin or UTC", "no time zone %.60q", w.Zone)
+	if _, err := release.NewWindow(false, "00:00-24:00", w.Zone); err != nil {
+		k.fail(p.key("zone"), "write Europe/Berlin or UTC", "%w", err)
 	}
-}
-
-var (
-	spanPattern = regexp.MustCompile(`^(?:([A-Za-z,-]+) )?(\d\d:\d\d)-(\d\d:\d\d)$`)
-	weekdays    = []string{"Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"}
-)
-
-// checkSpan reports why a span of the week cannot be understood: days (single,
-// or first-last, separated by commas; none is every day) and two times of day,
-// the second one later. The day ends at 24:00.
-func checkSpan(span string) error {
-	m := spanPattern.FindStringSubmatch(span)
-	if m == nil {
-		return fmt.Errorf("expected days and times, got %.60q", span)
-	}
-	for part := range strings.SplitSeq(m[1], ",") {
-		if m[1] == "" {
-			break
-		}
-		first, last, ranged := strings.Cut(part, "-")
-		if !slices.Contains(weekdays, first) || ranged && !slices.Contains(weekdays, last) {
-			return fmt.Errorf("expected days out of %s, got %.60q", strings.Join(weekdays, ", "), part)
-		}
-	}
-	for _, clock := range m[2:] {
-		if _, err := time.Parse("15:04", clock); err != nil && clock != "24:00" {
-			return fmt.Errorf("expected a time from 00:00 to 24:00, got %s", clock)
-		}
-	}
-	if m[2] >= m[3] {
-		return fmt.Errorf("%s is not later than %s; write a span over midnight as two", m[3], m[2])
-	}
-	return nil
 }
 
 func (k *checker) strategy(p path, e Environment) {

@@ -213,7 +213,7 @@ func TestMistakes(t *testing.T) {
 		{env("windows: [{zone: UTC}]"), `5:15: environments.staging.windows[0]: expected one of allow and deny`},
 		{env("windows: [{allow: 'Mon-Don 09:00-16:00'}]"), `5:23: environments.staging.windows[0].allow: expected days out of Mon, Tue, Wed, Thu, Fri, Sat, Sun, got "Mon-Don"`},
 		{env("windows: [{deny: '9-16'}]"), `5:22: environments.staging.windows[0].deny: expected days and times, got "9-16"`},
-		{env("windows: [{allow: 'Mon 16:00-09:00'}]"), `5:23: environments.staging.windows[0].allow: 09:00 is not later than 16:00; write a span over midnight as two`},
+		{env("windows: [{allow: 'Mon 16:00-09:00'}]"), `5:23: environments.staging.windows[0].allow: 09:00 is not later than 16:00; a span over midnight says both days: Fri 22:00-Sat 02:00`},
 		{env("windows: [{allow: '09:00-25:00'}]"), `5:23: environments.staging.windows[0].allow: expected a time from 00:00 to 24:00, got 25:00`},
 		{env("windows: [{allow: '00:00-24:00', zone: Europe/Atlantis}]"), `5:44: environments.staging.windows[0].zone: no time zone "Europe/Atlantis"`},
 		{env("strategy: {onFailure: pray}"), `5:27: environments.staging.strategy.onFailure: unknown value "pray"`},

@@ -42,12 +42,13 @@ type Target struct {
 type Approvals struct {
 	// How many approvers must agree. Default: 0.
 	Required int `yaml:"required" jsonschema:"minimum=0"`
-	// Whoever acted in these roles for the release does not count.
+	// Whoever acted in these roles for the release does not count. Whoever
+	// recorded the release or promotes it never does.
 	NotBy []string `yaml:"notBy" jsonschema:"enum=builder,enum=scanner,enum=tester,enum=promoter,enum=approver,enum=owner,enum=breakGlass"`
 }
 
 // Window is a span of the week: allow or deny, as "Mon-Thu 09:00-16:00",
-// "Sat,Sun 00:00-24:00" or "09:00-16:00".
+// "Sat,Sun 00:00-24:00", "09:00-16:00" or, over midnight, "Fri 22:00-Sat 02:00".
 type Window struct {
 	// Promotions may begin.
 	Allow string `yaml:"allow"`

@@ -280,6 +280,18 @@ func (c *Config) Environments() []release.Environment {
 func (e Environment) noun(name string) release.Environment {
 	out := release.Environment{
 		Name: name, After: e.After, Registry: e.Registry, Soak: e.Soak, OnFailure: e.Strategy.OnFailure,
+		Approvals: release.Approvals{Required: e.Approvals.Required},
+	}
+	for _, role := range e.Approvals.NotBy {
+		out.Approvals.NotBy = append(out.Approvals.NotBy, release.Role(role))
+	}
+	for _, w := range e.Windows {
+		// What does not parse was refused; if not, it is a window that is closed.
+		window, err := release.NewWindow(w.Deny != "", w.Allow+w.Deny, w.Zone)
+		if err != nil {
+			window = release.Window{Deny: true, Span: w.Allow + w.Deny, Zone: w.Zone}
+		}
+		out.Windows = append(out.Windows, window)
 	}
 	for _, t := range e.Targets {
 		out.Targets = append(out.Targets, release.Target{Name: t.Name, Host: t.Host})

@@ -75,9 +75,14 @@ func TestTheExampleLoads(t *testing.T) {
 	if !reflect.DeepEqual(c.Smoke.Memory, wantMemory) {
 		t.Errorf("memory is %+v", c.Smoke.Memory)
 	}
+	window, err := release.NewWindow(false, "Mon-Thu 09:00-16:00", "Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
 	wantChain := []release.Environment{
 		{Name: "staging", Registry: "ghcr.io/acme/openclaw", OnFailure: "rollback", Targets: []release.Target{{Name: "stage-1", Host: "ssh://deploy@stage-1"}}},
 		{Name: "production", After: "staging", Registry: "registry.prod.acme.dev/openclaw", Soak: 2 * time.Hour, OnFailure: "rollback",
+			Approvals: release.Approvals{Required: 2, NotBy: []release.Role{release.Builder, release.Promoter}}, Windows: []release.Window{window},
 			Targets: []release.Target{{Name: "prod-1", Host: "ssh://deploy@prod-1"}, {Name: "prod-2", Host: "ssh://deploy@prod-2"}}},
 	}
 	if got := c.Environments(); !reflect.DeepEqual(got, wantChain) {
@@ -297,7 +302,7 @@ func TestInactive(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if text := list.Error(); !strings.Contains(text, "environments.production.approvals: ") || !strings.Contains(text, "hooks: ") || len(list) != 9 {
+	if text := list.Error(); !strings.Contains(text, "environments.production.snapshots: ") || !strings.Contains(text, "hooks: ") || len(list) != 7 {
 		t.Errorf("%d: %s", len(list), text)
 	}
 }

@@ -22,16 +22,16 @@ const maxMemory = 64 << 20
 // Whoever could write it could vouch for any log: it is authenticated by a secret
 // that does not lie beside it.
 type memory struct {
-	Origin   string                    `json:"origin"`
-	Trust    release.Digest            `json:"trust,omitzero"` // of the project
-	Size     int64                     `json:"size"`
-	Root     release.Digest            `json:"root"`
-	Last     release.Digest            `json:"last"` // leaf hash
-	Pins     []pinAt                   `json:"pins"`
-	Older    *release.Trust            `json:"older,omitempty"`
-	Frozen   map[string]release.Signer `json:"frozen,omitempty"`
-	Places   []string                  `json:"places,omitempty"`
-	Intended []byte                    `json:"intended,omitempty"` // see packed
+	Origin   string              `json:"origin"`
+	Trust    release.Digest      `json:"trust,omitzero"` // of the project
+	Size     int64               `json:"size"`
+	Root     release.Digest      `json:"root"`
+	Last     release.Digest      `json:"last"` // leaf hash
+	Pins     []pinAt             `json:"pins"`
+	Older    *release.Trust      `json:"older,omitempty"`
+	Frozen   map[string][]string `json:"frozen,omitempty"`
+	Places   []string            `json:"places,omitempty"`
+	Intended []byte              `json:"intended,omitempty"` // see packed
 }
 
 func (m *memory) size() int64 {

@@ -18,12 +18,12 @@ type chain struct {
 	n      int64         // records
 	newest release.Entry // the last of them
 	pin    release.Pin
-	pinned *release.Trust            // what policy was made of
-	policy *policy                   // nil until a record is judged by a pinned trust
-	older  *policy                   // judges what no trust is pinned for; nil is the project's
-	frozen map[string]release.Signer // who froze each frozen environment
-	places []string                  // environments with intended records
-	intend []intent                  // by sequence
+	pinned *release.Trust      // what policy was made of
+	policy *policy             // nil until a record is judged by a pinned trust
+	older  *policy             // judges what no trust is pinned for; nil is the project's
+	frozen map[string][]string // the names of those whose freezes of an environment nobody lifted
+	places []string            // environments with intended records
+	intend []intent            // by sequence
 	// first finds the first trust that the log pins, wherever it stands; nil if
 	// there is none.
 	first    func() *release.Trust
@@ -147,14 +147,25 @@ func orNone(d release.Digest) string {
 	return d.String()
 }
 
+// freeze keeps whose freezes are in force, as release.Thaw lifts them. Lists are
+// never changed in place: copies of t share them.
 func (t *chain) freeze(r release.Record, s release.Signer) {
+	of := t.frozen[r.Environment]
 	switch r.Phase {
 	case release.Frozen:
-		if t.frozen == nil {
-			t.frozen = map[string]release.Signer{}
+		if slices.Contains(of, s.Name) {
+			return
 		}
-		t.frozen[r.Environment] = s
+		of = append(slices.Clip(of), strings.Clone(s.Name))
 	case release.Unfrozen:
+		of = slices.DeleteFunc(slices.Clone(of), func(name string) bool { return name == s.Name || s.Has(release.Approver) })
+	default:
+		return
+	}
+	if t.frozen == nil {
+		t.frozen = map[string][]string{}
+	}
+	if t.frozen[strings.Clone(r.Environment)] = of; len(of) == 0 {
 		delete(t.frozen, r.Environment)
 	}
 }

@@ -90,6 +90,12 @@ func TestWhoFrozeMayUnfreeze(t *testing.T) {
 		{ops, release.Unfrozen, "production", false},
 		{deputy, release.Frozen, "production", true},
 		{ops, release.Unfrozen, "production", false},
+		// Freezing beside somebody gives no say over theirs.
+		{ops, release.Frozen, "production", true},
+		{ops, release.Unfrozen, "production", true},
+		{ops, release.Unfrozen, "production", false},
+		{deputy, release.Unfrozen, "production", true},
+		{deputy, release.Unfrozen, "production", false},
 	}
 	for i, s := range steps {
 		err := write(s.key, s.phase, s.env)

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -26,8 +27,8 @@ var writers = map[release.Phase]release.Role{
 }
 
 // mayRecord reports why the signer may not write the record. Who froze an
-// environment may unfreeze it; names count, not keys.
-func mayRecord(r release.Record, s release.Signer, frozen map[string]release.Signer) error {
+// environment may lift their own freezes of it; names count, not keys.
+func mayRecord(r release.Record, s release.Signer, frozen map[string][]string) error {
 	role, known := writers[r.Phase]
 	if !known {
 		return fmt.Errorf("unknown phase %.60q (written by a newer version of promote?)", r.Phase)
@@ -35,7 +36,7 @@ func mayRecord(r release.Record, s release.Signer, frozen map[string]release.Sig
 	if s.Has(role) {
 		return nil
 	}
-	if by, ok := frozen[r.Environment]; ok && r.Phase == release.Unfrozen && s.Name != "" && s.Name == by.Name {
+	if r.Phase == release.Unfrozen && s.Name != "" && slices.Contains(frozen[r.Environment], s.Name) {
 		return nil
 	}
 	return &roleError{Signer: s, Role: role, What: "a record of phase " + string(r.Phase)}

@@ -158,7 +158,35 @@ func (m *making) attest(ctx context.Context, signer Signer, s release.Subject, p
 		return nil
 	}
 	_, err := m.p.attest(ctx, signer, s, predicateType, body)
+	if err == nil {
+		m.act(predicateType, signer.Party().Name)
+	}
 	return err
+}
+
+// act notes who attested something that the release rests on.
+func (m *making) act(predicateType, name string) {
+	role, known := release.RoleOf(predicateType)
+	if !known || name == "" || slices.Contains(m.acted[role], name) {
+		return
+	}
+	if m.acted == nil {
+		m.acted = map[release.Role][]string{}
+	}
+	m.acted[role] = append(m.acted[role], name)
+	slices.Sort(m.acted[role])
+}
+
+// actors gives, by role, who attested what the release rests on. It goes into
+// the released record: whoever holds the registry can take an attestation away,
+// and with it who may not approve.
+func (m *making) actors() map[release.Role][]string {
+	for _, kept := range m.kept {
+		for _, e := range kept {
+			m.act(e.PredicateType, e.Signer.Name)
+		}
+	}
+	return m.acted
 }
 
 // attest signs one predicate about a subject and attaches it; it gives the

@@ -22,6 +22,7 @@ func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
 		Kind: r.kind, Environment: r.env, Digest: r.subject.Digest, Release: r.document.Release, Trust: r.p.Project.Trust,
 		Images: map[string][]release.PlatformImage{}, Users: map[string]string{}, Matches: map[string]release.Scan{},
 		History: r.history, Limits: r.p.limits(), Now: r.p.Now(),
+		Configuration: r.p.Project.Configuration, Resumed: r.resumed,
 		// What `to` would make first is unknown to a plan, not denied.
 		Producible: r.options.DryRun && r.env.After == "" && r.options.Release == "" && r.kind == release.KindPromote,
 	}
@@ -58,7 +59,26 @@ func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
 	if known.Matches, err = r.matches(ctx, subjects); err != nil {
 		return release.Facts{}, err
 	}
+	if known.Promoter, err = r.promoter(ctx); err != nil {
+		return release.Facts{}, err
+	}
 	return release.GatherFacts(known), nil
+}
+
+// promoter gives who promotes, by name, where that matters: nobody approves
+// their own. What goes on is its first promoter's, whoever resumes it. A plan
+// opens no key, and knows it only where one party promotes.
+func (r *promotion) promoter(ctx context.Context) (string, error) {
+	switch {
+	case r.env.Approvals.Required == 0:
+		return "", nil
+	case r.resumed:
+		return r.began, nil
+	case r.options.DryRun:
+		return r.p.Project.Actor.Name, nil
+	}
+	party, err := r.p.recorder(ctx)
+	return party.Name, err
 }
 
 // matches looks at every image again with today's database. It can only deny;

@@ -58,6 +58,7 @@ type making struct {
 	document release.Document
 	identity release.Digest
 	smoke    *release.Smoke
+	acted    map[release.Role][]string // who attested, by name
 }
 
 // Release builds, scans, signs and smokes every service of HEAD, then
@@ -594,5 +595,5 @@ func (m *making) push(ctx context.Context) (err error) {
 }
 
 func (m *making) record(ctx context.Context) (release.Entry, error) {
-	return m.p.append(ctx, release.Record{Phase: release.Released, Release: m.identity, Version: m.version, Revision: m.head.Revision})
+	return m.p.append(ctx, release.Record{Phase: release.Released, Release: m.identity, Version: m.version, Revision: m.head.Revision, Acted: m.actors()})
 }

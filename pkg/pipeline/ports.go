@@ -271,7 +271,11 @@ func (p Project) Environment(name string) (release.Environment, error) {
 		}
 		names = append(names, e.Name)
 	}
-	return release.Environment{}, release.Misuse("", "no environment %q: promote.yaml has %q", name, names)
+	hint := ""
+	if near := release.Nearest(name, names); near != "" {
+		hint = "did you mean " + near + "?"
+	}
+	return release.Environment{}, release.Misuse(hint, "no environment %q: promote.yaml has %q", name, names)
 }
 
 // TrustFile is a trust file and who signed it.

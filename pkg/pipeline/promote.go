@@ -72,6 +72,8 @@ type promotion struct {
 
 	decision release.Decision
 	intent   release.Entry
+	resumed  bool
+	began    string // who began what is resumed, by name
 }
 
 // host is one opened target and what happened to it.

@@ -84,6 +84,7 @@ func (r *promotion) reopen(ctx context.Context) (*release.Entry, error) {
 		return nil, err
 	}
 	r.kind, r.source = open.Record.Kind, r.p.Project.Registry
+	r.resumed, r.began = true, open.Signer.Name
 	r.options.Reason = open.Record.Reason
 	r.subject = release.Subject{Repository: r.p.Project.Repository(r.source), Digest: open.Record.Release}
 	return &open, nil

@@ -23,6 +23,23 @@ type EnvironmentStatus struct {
 	Targets    []release.TargetStatus `json:"targets"`
 	Open       *release.Entry         `json:"open"`
 	Exceptions []release.Entry        `json:"exceptions"`
+	// Freezes are those in force, and Window says whether promotions may begin.
+	Freezes []release.FreezeFacts `json:"freezes"`
+	Window  release.WindowFacts   `json:"window"`
+	// Next is the release that comes next; null if there is none.
+	Next *NextRelease `json:"next"`
+}
+
+// NextRelease is the release that a promotion would take now, and what people
+// and time still have to add, as far as the ledger tells.
+type NextRelease struct {
+	Release   release.Digest        `json:"release"`
+	Version   string                `json:"version"`
+	Approvals release.ApprovalFacts `json:"approvals"`
+	// SoakSeconds is for how long it has run undisturbed in the environment
+	// before, of RequiredSoakSeconds.
+	SoakSeconds         int64 `json:"soakSeconds"`
+	RequiredSoakSeconds int64 `json:"requiredSoakSeconds"`
 }
 
 // Status reads the ledger; an empty name is every environment.
@@ -54,9 +71,36 @@ func (p *Pipeline) Status(ctx context.Context, name string) (Status, error) {
 				s.Exceptions = append(s.Exceptions, e)
 			}
 		}
+		s.Freezes, s.Window = release.FreezeFactsOf(history, env.Name, p.Now()), release.WindowFactsOf(env.Windows, p.Now())
+		s.Next = p.next(history, env, s.Release)
 		out.Environments = append(out.Environments, s)
 	}
 	return out, nil
+}
+
+// next gives the release that comes after the one that runs: the newest one
+// for the first environment, else what runs in the environment before.
+func (p *Pipeline) next(h release.History, env release.Environment, runs release.Digest) *NextRelease {
+	var found release.Record
+	if env.After != "" {
+		last, ok := h.Deployed(env.After)
+		if !ok {
+			return nil
+		}
+		found = last.Record
+	} else {
+		for _, e := range h {
+			if e.Record.Phase == release.Released {
+				found = e.Record
+			}
+		}
+	}
+	if found.Release.IsZero() || found.Release == runs {
+		return nil
+	}
+	history := release.HistoryFactsOf(h, env, found.Release, p.Now())
+	return &NextRelease{Release: found.Release, Version: found.Version, Approvals: p.ballot(h, env, found.Release).Count(),
+		SoakSeconds: history.SoakSeconds, RequiredSoakSeconds: history.RequiredSoakSeconds}
 }
 
 // Log gives the records of an environment, newest first; an empty name is all

@@ -47,7 +47,11 @@ func TestEachGateFails(t *testing.T) {
 		"at the limit":      {func(f *release.Facts) { f.Smoke.Services[0].Memory.Peak = f.Smoke.Services[0].Memory.Limit }, "smoke/memory"},
 		"not released":      {func(f *release.Facts) { f.History.Released = false }, "order/released"},
 		"not in staging":    {func(f *release.Facts) { f.History.DeployedToAfter = false }, "order/after"},
-		"not long enough":   {func(f *release.Facts) { f.History.SoakSeconds = 0 }, "order/soak"},
+		"not long enough":   {func(f *release.Facts) { f.History.SoakSeconds = 0 }, "soak/short"},
+		"staging is open":   {func(f *release.Facts) { f.History.AfterOpen = true }, "order/open"},
+		"one approval":      {func(f *release.Facts) { f.Approvals.Votes[0].Counts = false }, "approvals/quorum"},
+		"frozen":            {func(f *release.Facts) { f.Freezes = []release.FreezeFacts{{By: "ops"}} }, "freeze/frozen"},
+		"a closed window":   {func(f *release.Facts) { f.Window.Open = false }, "window/closed"},
 		"a dirty tree":      {func(f *release.Facts) { f.Release.Dirty = true }, "order/dirty"},
 		"a model's finding": {func(f *release.Facts) { f.Models = append(f.Models, release.ModelFinding{Severity: "error"}) }, "models/"},
 		"a model's error": {func(f *release.Facts) {
@@ -151,6 +155,43 @@ func TestTakingEvidenceAwayNeverHelps(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Every subset of what people said and what time has done, with one piece of
+// evidence: what lets a release in with less does so with more.
+func TestTakingApprovalsAwayNeverHelps(t *testing.T) {
+	p := load(t)
+	pieces := []func(*release.Facts){
+		func(f *release.Facts) { f.Approvals.Votes[0].Counts, f.Approvals.Votes[0].Reason = false, "it ended" },
+		func(f *release.Facts) { f.Approvals.Votes[1].Name = f.Approvals.Votes[0].Name },
+		func(f *release.Facts) { f.Approvals.Votes[1].Counts = false },
+		func(f *release.Facts) { f.Freezes = []release.FreezeFacts{{By: "ops", Reason: "why"}} },
+		func(f *release.Facts) { f.Window = release.WindowFacts{} },
+		func(f *release.Facts) { f.History.SoakSeconds = 0 },
+		func(f *release.Facts) { f.Smoke.Proof = gone },
+	}
+	for _, resumed := range []bool{false, true} {
+		allowed := make([]bool, 1<<len(pieces))
+		for lacking := range allowed {
+			f := good(t)
+			f.Resumed = resumed
+			for i, take := range pieces {
+				if lacking&(1<<i) != 0 {
+					take(&f)
+				}
+			}
+			list, err := p.Judge(t.Context(), f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			allowed[lacking] = release.Decision{Verdicts: list}.Allowed()
+		}
+		for lacking, allows := range allowed {
+			if want := lacking == 0 || resumed && lacking&^(1<<4|1<<5) == 0; allows != want {
+				t.Errorf("resumed %v, lacking %07b: allowed %v", resumed, lacking, allows)
+			}
+		}
 	}
 }
 

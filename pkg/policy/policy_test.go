@@ -14,7 +14,9 @@ import (
 	"github.com/promote-dev/promote/policies"
 )
 
-var gateNames = []string{"freshness", "models", "order", "pinned", "sbom", "secrets", "signature", "smoke", "user", "vulnerabilities"}
+var gateNames = []string{
+	"approvals", "freeze", "freshness", "models", "order", "pinned", "sbom", "secrets", "signature", "smoke", "soak", "user", "vulnerabilities", "window",
+}
 
 // goodText is the facts that pass every gate, as the Rego tests have them.
 var goodText = sync.OnceValues(func() ([]byte, error) {

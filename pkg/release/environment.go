@@ -22,6 +22,10 @@ type Environment struct {
 	Registry string        `json:"registry"`        // where its targets pull from
 	Targets  []Target      `json:"targets"`
 	Soak     time.Duration `json:"soak,omitempty"`
+	// Approvals says who must have agreed to a release.
+	Approvals Approvals `json:"approvals,omitzero"`
+	// Windows are when promotions may begin.
+	Windows []Window `json:"windows,omitempty"`
 	// OnFailure is "rollback" or "stop".
 	OnFailure string `json:"onFailure"`
 }

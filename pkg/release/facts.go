@@ -24,8 +24,15 @@ type Facts struct {
 	Services []ServiceFacts `json:"services"` // in order of name
 	Smoke    SmokeFacts     `json:"smoke"`
 	History  HistoryFacts   `json:"history"`
-	Models   []ModelFinding `json:"models"`
-	Limits   Limits         `json:"limits"`
+	// Approvals, Freezes and Window are what people said, and when promotions
+	// may begin.
+	Approvals ApprovalFacts `json:"approvals"`
+	Freezes   []FreezeFacts `json:"freezes"`
+	Window    WindowFacts   `json:"window"`
+	// Resumed: it was let in when it began, and is to be finished or undone.
+	Resumed bool           `json:"resumed"`
+	Models  []ModelFinding `json:"models"`
+	Limits  Limits         `json:"limits"`
 	// Producible says that missing evidence would be made before a real
 	// promotion: a plan for the first environment. Gates then answer unknown
 	// where evidence is absent, and failed where it is bad.
@@ -167,7 +174,11 @@ type HistoryFacts struct {
 	DeployedToAfter bool `json:"deployedToAfter"`
 	// RanHere: the environment has a deployed record of the release.
 	RanHere bool `json:"ranHere"`
-	// SoakSeconds is how long ago that was, by the record's own claimed time.
+	// AfterOpen: a promotion of the environment before is under way, or was
+	// interrupted.
+	AfterOpen bool `json:"afterOpen"`
+	// SoakSeconds is for how long it has run there undisturbed, by the records'
+	// own claimed times.
 	SoakSeconds         int64 `json:"soakSeconds"`
 	RequiredSoakSeconds int64 `json:"requiredSoakSeconds"`
 }
@@ -194,7 +205,7 @@ const MaxFindings = 50
 const clockSkew = 5 * time.Minute
 
 // EvidenceDigests lists the attestations that the facts rest on, in order of
-// service and kind, for the decision's record.
+// service and kind, then the records of approvals, for the decision's record.
 func (f Facts) EvidenceDigests() []Digest {
 	list := []Digest{}
 	add := func(p Proof) {
@@ -209,6 +220,11 @@ func (f Facts) EvidenceDigests() []Digest {
 		add(s.SBOM.Proof)
 	}
 	add(f.Smoke.Proof)
+	for _, v := range f.Approvals.Votes {
+		if v.Counts {
+			list = append(list, v.Record)
+		}
+	}
 	return list
 }
 

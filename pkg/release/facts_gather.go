@@ -35,7 +35,12 @@ type Known struct {
 	Matches    map[string]Scan
 	Limits     Limits
 	Producible bool
-	Now        time.Time
+	// Configuration is the digest of the configuration in force; Promoter is who
+	// promotes, by name, if that is known.
+	Configuration Digest
+	Promoter      string
+	Resumed       bool
+	Now           time.Time
 }
 
 // GatherFacts reduces what is known to what policies judge. It never fails:
@@ -61,7 +66,14 @@ func GatherFacts(k Known) Facts {
 		Limits: k.Limits, Producible: k.Producible,
 		History: HistoryFactsOf(k.History, k.Environment, k.Digest, k.Now),
 		Smoke:   gatherSmoke(k),
+		Freezes: FreezeFactsOf(k.History, k.Environment.Name, k.Now),
+		Window:  WindowFactsOf(k.Environment.Windows, k.Now),
+		Resumed: k.Resumed,
 	}
+	f.Approvals = Ballot{
+		History: k.History, Environment: k.Environment, Release: k.Digest, Trust: k.Trust, Configuration: k.Configuration,
+		Evidence: k.Evidence, Promoter: k.Promoter, Now: k.Now,
+	}.Count()
 	f.Models = append(f.Models, k.Models...)
 	for _, name := range k.Release.ServiceNames() {
 		f.Services = append(f.Services, gatherService(k, name))
@@ -270,12 +282,38 @@ func HistoryFactsOf(h History, environment Environment, d Digest, now time.Time)
 	if environment.After == "" {
 		return facts
 	}
+	_, facts.AfterOpen = h.Open(environment.After)
 	last, ok := h.Deployed(environment.After)
 	if !ok || last.Record.Release != d {
 		return facts
 	}
 	facts.DeployedToAfter = true
-	// A record from the future has not soaked at all.
-	facts.SoakSeconds = max(0, int64(now.Sub(last.Record.Time)/time.Second))
+	if !facts.AfterOpen {
+		facts.SoakSeconds = undisturbed(h, last, now)
+	}
 	return facts
+}
+
+// undisturbed is for how many seconds an environment has run what its last
+// deployed record says, with nothing else tried there since: what failed or was
+// undone begins the time anew, unless it touched no target. Of claimed times
+// the latest counts, and one from the future has not soaked at all.
+func undisturbed(h History, last Entry, now time.Time) int64 {
+	since := last.Record.Time
+	for _, e := range h {
+		r := e.Record
+		disturbs := r.Phase == FailedPhase || r.Phase == RolledBack && touched(r)
+		if r.Environment == last.Record.Environment && r.Sequence > last.Record.Sequence && disturbs && r.Time.After(since) {
+			since = r.Time
+		}
+	}
+	return max(0, int64(now.Sub(since)/time.Second))
+}
+
+// touched reports whether the attempt that a record closes may have changed a
+// target.
+func touched(r Record) bool {
+	return len(r.Targets) == 0 || slices.ContainsFunc(r.Targets, func(t TargetStatus) bool {
+		return t.Status != "skipped" && t.Status != "unreachable"
+	})
 }

@@ -71,6 +71,13 @@ type Record struct {
 	Trust *Trust `json:"trust,omitempty"`
 	// From is the release that the environment ran before; rollback goes there.
 	From Digest `json:"from,omitzero"`
+	// Until is when an approval or a freeze is over; zero for other records.
+	Until time.Time `json:"until,omitzero"`
+	// Configuration is the digest of the configuration that an approval is for.
+	Configuration Digest `json:"configuration,omitzero"`
+	// Acted says, in a released record, who attested what it rests on, by role
+	// and name. Records of older versions lack it.
+	Acted map[Role][]string `json:"acted,omitempty"`
 	// LeaseSeconds is how long an intended record holds without a heartbeat.
 	LeaseSeconds int64 `json:"leaseSeconds,omitempty"`
 }
