@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/csv"
 	"fmt"
 	"io"
 	"strconv"
@@ -18,8 +19,14 @@ import (
 func (r *run) readCommands() []*cli.Command {
 	return []*cli.Command{
 		r.command(command{name: "status", usage: "what the ledger says runs where", arguments: "[ENV]", most: 1, offline: true, action: r.status}),
-		r.command(command{name: "log", usage: "the ledger's records, newest first", arguments: "[ENV]", most: 1,
-			flags: []cli.Flag{&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "at most `N` records; 0 is all"}}, offline: true, action: r.log}),
+		r.command(command{name: "log", usage: "the ledger's records, newest first", arguments: "[ENV]", most: 1, flags: []cli.Flag{
+			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Usage: "at most `N` records; 0 is all"},
+			&cli.StringFlag{Name: "release", Usage: "of one release: its `DIGEST`, 12 hex digits of it, or its version"},
+			&cli.StringSliceFlag{Name: "phase", Usage: "`PHASE` such as deployed or denied; repeatable"},
+			&cli.StringFlag{Name: "actor", Usage: "`NAME` of who signed, or the user that the machine claimed"},
+			&cli.StringFlag{Name: "since", Usage: "from a `TIME` on: 2026-03-01, 2026-03-01T12:00:00Z, or 72h ago"},
+			&cli.StringFlag{Name: "until", Usage: "up to a `TIME`"},
+		}, formats: []string{"csv"}, offline: true, action: r.log}),
 		r.auditCommand(),
 	}
 }
@@ -90,8 +97,12 @@ type logResult struct {
 }
 
 func (r *run) log(ctx context.Context, c *cli.Context) error {
+	filter, err := logFilter(c, time.Now())
+	if err != nil {
+		return err
+	}
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
-		records, err := p.Log(ctx, c.Args().First(), c.Int("limit"))
+		records, err := p.Log(ctx, filter)
 		if err != nil {
 			return err
 		}
@@ -105,4 +116,62 @@ func (r *run) log(ctx context.Context, c *cli.Context) error {
 			return ui.Table(w, []string{"#", "TIME", "RECORD", "KIND", "ENVIRONMENT", "VERSION", "RELEASE", "SIGNER", "REASON"}, rows)
 		})
 	})
+}
+
+func logFilter(c *cli.Context, now time.Time) (pipeline.LogFilter, error) {
+	f := pipeline.LogFilter{Environment: c.Args().First(), Release: c.String("release"), Actor: c.String("actor"), Limit: c.Int("limit")}
+	for _, phase := range c.StringSlice("phase") {
+		f.Phases = append(f.Phases, release.Phase(phase))
+	}
+	var err error
+	if f.Since, err = moment("since", c.String("since"), now, false); err != nil {
+		return f, err
+	}
+	f.Until, err = moment("until", c.String("until"), now, true)
+	return f, err
+}
+
+// moment reads a time, a day (the end of it if so), or how long ago. Days are
+// those of UTC, as the records' times.
+func moment(flag, text string, now time.Time, end bool) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, nil
+	}
+	if day, err := time.Parse(time.DateOnly, text); err == nil {
+		if end {
+			day = day.AddDate(0, 0, 1).Add(-time.Nanosecond)
+		}
+		return day, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	return time.Time{}, release.Misuse("--"+flag+" 2026-03-01, --"+flag+" 2026-03-01T12:00:00Z, or --"+flag+" 72h", "--%s %q is no time", flag, text)
+}
+
+// writeAs writes the records as a table for spreadsheets (RFC 4180). What a
+// spreadsheet would take for a formula is text.
+func (l logResult) writeAs(_ string, w io.Writer) error {
+	out := csv.NewWriter(w)
+	_ = out.Write([]string{"sequence", "time", "phase", "kind", "environment", "version", "release", "intent", "signer", "user", "host", "reason", "digest"})
+	for _, e := range l.Records {
+		r := e.Record
+		intent := ""
+		if r.Intent != nil {
+			intent = strconv.FormatInt(*r.Intent, 10)
+		}
+		row := []string{strconv.FormatInt(r.Sequence, 10), r.Time.UTC().Format(time.RFC3339), string(r.Phase), r.Kind, r.Environment, r.Version, r.Release.String(), intent,
+			e.Signer.Name, r.Actor.User, r.Actor.Host, r.Reason, e.Digest.String()}
+		for i, cell := range row {
+			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+				row[i] = "'" + cell
+			}
+		}
+		_ = out.Write(row) // Flush keeps the first error
+	}
+	out.Flush()
+	return out.Error()
 }

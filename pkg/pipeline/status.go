@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -101,29 +100,4 @@ func (p *Pipeline) next(h release.History, env release.Environment, runs release
 	history := release.HistoryFactsOf(h, env, found.Release, p.Now())
 	return &NextRelease{Release: found.Release, Version: found.Version, Approvals: p.ballot(h, env, found.Release).Count(),
 		SoakSeconds: history.SoakSeconds, RequiredSoakSeconds: history.RequiredSoakSeconds}
-}
-
-// Log gives the records of an environment, newest first; an empty name is all
-// of them, and 0 is no limit.
-func (p *Pipeline) Log(ctx context.Context, name string, most int) (release.History, error) {
-	history, _, err := p.Ledger.Read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	p.warnOfRules(ctx, history)
-	if name != "" {
-		if _, err := p.Project.Environment(name); err != nil {
-			return nil, err
-		}
-	}
-	out := release.History{}
-	for _, e := range slices.Backward(history) {
-		if name == "" || e.Record.Environment == name {
-			out = append(out, e)
-		}
-		if most > 0 && len(out) == most {
-			break
-		}
-	}
-	return out, nil
 }
