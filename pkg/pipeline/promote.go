@@ -168,8 +168,28 @@ func (r *promotion) start(ctx context.Context) (err error) {
 	if last, ok := r.history.Deployed(r.env.Name); ok {
 		r.current = &last
 	}
-	_, err = r.p.checkRules(r.history)
-	return err
+	if _, err = r.p.checkRules(r.history); err != nil {
+		return err
+	}
+	return r.p.checkClock(r.history)
+}
+
+// checkClock refuses to go on where this machine's clock shows an earlier time
+// than it did when the machine last wrote a record: soak, windows and expiries
+// are judged by it. A resume does not ask; to finish is always better.
+func (p *Pipeline) checkClock(h release.History) error {
+	for _, e := range slices.Backward(h) {
+		if e.Record.Actor.Host != p.Project.Actor.Host {
+			continue
+		}
+		now := p.Now()
+		if back := e.Record.Time.Sub(now); back > clockSkew {
+			return release.Unavailable("set this machine's clock; if it was ahead when it wrote that record, promote from another machine",
+				"the clock went back by %s: it is %s, and this machine wrote record %d at %s", back.Round(time.Second), now.UTC().Format(time.RFC3339), e.Record.Sequence, e.Record.Time.Format(time.RFC3339))
+		}
+		return nil
+	}
+	return nil
 }
 
 func held(open release.Entry) error {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,7 +133,7 @@ func race(t *testing.T, store func() ledger.Store, n int, seed uint64, sum *race
 		for _, role := range ledgertest.Promoter().Signer.Roles {
 			o.p.Project.Trust.Roles[role] = []release.Party{ledgertest.Promoter().Party()}
 		}
-		o.p.Project.Lease = 10 * time.Second
+		o.p.Project.Lease, o.p.Now = 10*time.Second, time.Now
 		o.p.Ledger = &observedLedger{Ledger: l, log: log, client: i}
 		o.p.Targets = sharedTargets{hosts}
 	}
@@ -141,9 +142,7 @@ func race(t *testing.T, store func() ledger.Store, n int, seed uint64, sum *race
 		t.Fatalf("to staging: %v", err)
 	}
 	losers := make(chan struct{}) // closed when all but the winner have ended
-	var ended sync.WaitGroup
-	ended.Add(n - 1)
-	go func() { ended.Wait(); close(losers) }()
+	var lost atomic.Int64
 	for _, h := range hosts {
 		h.during = func() {
 			select {
@@ -168,8 +167,8 @@ func race(t *testing.T, store func() ledger.Store, n int, seed uint64, sum *race
 		all.Go(func() {
 			time.Sleep(pause)
 			o.out, o.err = o.p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
-			if o.err != nil {
-				ended.Done()
+			if o.err != nil && lost.Add(1) == int64(n-1) {
+				close(losers)
 			}
 		})
 	}
