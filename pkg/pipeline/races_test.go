@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +26,8 @@ import (
 )
 
 var (
-	races    = flag.Int("races", 8, "how many races are run on each store")
+	races    = flag.Int("races", 8, "how many races are run on the file store")
+	gitRaces = flag.Int("git-races", sampleOfGit, "how many on the git store, which takes a process for each request")
 	racesOut = flag.String("races-out", "", "a file that gets what came of them")
 )
 
@@ -49,17 +51,25 @@ func TestRaces(t *testing.T) {
 			dir := filepath.Join(memoryDir(t), "ledger")
 			return func() ledger.Store { return ledger.NewFileStore(dir) }
 		},
+		// Operators on two machines.
+		"git": func(t *testing.T) func() ledger.Store {
+			remote, caches, n := bare(t), []string{memoryDir(t), memoryDir(t)}, 0
+			return func() ledger.Store {
+				n++
+				return ledger.NewGitStore(ledger.GitOptions{Remote: remote, Branch: "promote-ledger", Cache: caches[n%2]})
+			}
+		},
 	}
 	var all []*raced
 	for _, name := range []string{"file", "git"} {
-		make, ok := stores[name]
-		if !ok {
-			continue
+		make, runs := stores[name], *races
+		if name == "git" {
+			runs = *gitRaces
 		}
 		sum := &raced{Store: name}
 		all = append(all, sum)
 		t.Run(name, func(t *testing.T) {
-			for i := range *races {
+			for i := range runs {
 				race(t, make(t), 2+i%7, uint64(i), sum)
 				if t.Failed() {
 					t.Fatalf("race %d of %s", i, name)
@@ -148,6 +158,8 @@ func race(t *testing.T, store func() ledger.Store, n int, seed uint64, sum *race
 			select {
 			case <-losers:
 			case <-time.After(20 * time.Second):
+				stacks := make([]byte, 1<<20)
+				t.Errorf("%d of %d have lost, and the others don't end\n%s", lost.Load(), n, stacks[:runtime.Stack(stacks, true)])
 			}
 		}
 	}

@@ -1,0 +1,190 @@
+package reliability
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// container is what matters of one.
+type container struct{ Name, Service, Image, State, Health string }
+
+// containers lists what an environment has on the engine, running or not.
+func (w *World) containers(ctx context.Context, env string) ([]container, error) {
+	out, err := w.docker(ctx, "ps", "-aq", "--no-trunc", "--filter", "label=com.docker.compose.project="+w.project(env))
+	ids := strings.Fields(out)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	out, err = w.docker(ctx, append([]string{"inspect"}, ids...)...)
+	if err != nil {
+		return nil, err
+	}
+	var raw []struct {
+		Name, Image string
+		State       struct {
+			Status string
+			Health struct{ Status string }
+		}
+		Config struct{ Labels map[string]string }
+	}
+	if err := json.Unmarshal([]byte(out), &raw); err != nil {
+		return nil, err
+	}
+	var list []container
+	for _, c := range raw {
+		list = append(list, container{strings.TrimPrefix(c.Name, "/"), c.Config.Labels["com.docker.compose.service"], c.Image, c.State.Status, c.State.Health.Status})
+	}
+	return list, nil
+}
+
+// whole reports why an environment is not exactly one version: each service once,
+// under its own name, of that version's image, running and healthy, and nothing
+// else. An empty version is nothing at all.
+func (w *World) whole(ctx context.Context, env, version string) error {
+	list, err := w.containers(ctx, env)
+	if err != nil {
+		return err
+	}
+	var bad []string
+	want := len(services)
+	if version == "" {
+		want = 0
+	}
+	if len(list) != want {
+		bad = append(bad, fmt.Sprintf("%d containers, want %d", len(list), want))
+	}
+	for _, c := range list {
+		if c.Name != w.project(env)+"-"+c.Service+"-1" || c.State != "running" || c.Health != "healthy" || c.Image != w.state.Images[version][c.Service] {
+			bad = append(bad, fmt.Sprintf("%s is %s, %s, of %.19s", c.Name, c.State, c.Health, c.Image))
+		}
+	}
+	if len(bad) > 0 {
+		return errors.New("not " + named(version) + ": " + strings.Join(bad, "; "))
+	}
+	return nil
+}
+
+func named(version string) string {
+	if version == "" {
+		return "empty"
+	}
+	return version
+}
+
+// which gives the version that an environment is exactly, of those given.
+func (w *World) which(ctx context.Context, env string, candidates ...string) (string, error) {
+	var errs []error
+	for _, v := range candidates {
+		err := w.whole(ctx, env, v)
+		if err == nil {
+			return v, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", errors.Join(errs...)
+}
+
+// look finds out what runs, at the start of a run in an old workspace; what a
+// run that was stopped left open is resumed.
+func (w *World) look(ctx context.Context) error {
+	if err := errors.Join(w.unmount(ctx), w.forget(ctx)); err != nil {
+		return err
+	}
+	if err := w.must(ctx, nil, "resume", production); err != nil {
+		return err
+	}
+	var err error
+	w.running, err = w.which(ctx, production, versions...)
+	return err
+}
+
+// record is what matters of a ledger's record.
+type record struct {
+	Sequence    int64
+	Phase       string
+	Environment string
+	Intent      *int64
+	Resumes     *int64
+	Reason      string
+}
+
+// records reads an environment's, oldest first; the program verifies the whole log
+// on the way.
+func (w *World) records(ctx context.Context, env string) ([]record, error) {
+	var log struct{ Records []struct{ Record record } }
+	if err := w.must(ctx, &log, "log", env); err != nil {
+		return nil, err
+	}
+	var list []record
+	for _, e := range slices.Backward(log.Records) {
+		list = append(list, e.Record)
+	}
+	return list, nil
+}
+
+// settled reports what is lost, doubled or ambiguous: each intent is closed or
+// resumed, once, and what was recorded before is still there.
+func settled(before, after []record) error {
+	var bad []string
+	for i, r := range before {
+		if i >= len(after) || after[i].Sequence != r.Sequence || after[i].Phase != r.Phase {
+			bad = append(bad, fmt.Sprintf("record %d is lost", r.Sequence))
+		}
+	}
+	ends := map[int64]int{}
+	for _, r := range after {
+		switch {
+		case r.Phase == "intended" && r.Resumes != nil:
+			ends[*r.Resumes]++
+		case (r.Phase == "deployed" || r.Phase == "rolledBack") && r.Intent != nil:
+			ends[*r.Intent]++
+		}
+	}
+	for _, r := range after {
+		if r.Phase != "intended" {
+			continue
+		}
+		switch n := ends[r.Sequence]; {
+		case n == 0:
+			bad = append(bad, fmt.Sprintf("record %d is open", r.Sequence))
+		case n > 1:
+			bad = append(bad, fmt.Sprintf("record %d has %d ends", r.Sequence, n))
+		}
+	}
+	if len(bad) > 0 {
+		return errors.New(strings.Join(bad, "; "))
+	}
+	return nil
+}
+
+// leftovers reports what a promotion must not leave: its lock, more than one
+// checkpoint, networks or volumes that no version has.
+func (w *World) leftovers(ctx context.Context, env string) error {
+	var bad []string
+	for _, l := range []struct {
+		what string
+		most int
+		args []string
+	}{
+		{"locks", 0, []string{"ps", "-aq", "--filter", "name=^/" + w.lock(env) + "$"}},
+		{"checkpoints", 1, []string{"volume", "ls", "-q", "--filter", "label=dev.promote.checkpoint=" + w.lock(env)}},
+		{"networks", 1, []string{"network", "ls", "-q", "--filter", "label=com.docker.compose.project=" + w.project(env)}},
+		{"volumes", 1, []string{"volume", "ls", "-q", "--filter", "label=com.docker.compose.project=" + w.project(env)}},
+	} {
+		out, err := w.docker(ctx, l.args...)
+		if err != nil {
+			return err
+		}
+		if n := len(strings.Fields(out)); n > l.most {
+			bad = append(bad, fmt.Sprintf("%d %s", n, l.what))
+		}
+	}
+	if len(bad) > 0 {
+		return errors.New("left behind: " + strings.Join(bad, ", "))
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package reliability
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+)
+
+// Plan says what Run tries.
+type Plan struct {
+	World      Options
+	Rows       string // a file that keeps finished trials
+	Table      string // the document
+	RacesFile  string // what the races of goroutines came to
+	Races      int    // of processes
+	Randoms    int
+	Most       int // points of each kind; 0 is all
+	Lanes      int
+	OnlyReport bool
+	Clean      bool
+}
+
+// Run holds every trial that is not in the file of rows yet, and writes the
+// document. A finding is an error at the end.
+func Run(ctx context.Context, p Plan) error {
+	rows, err := readRows(p.Rows)
+	if err != nil {
+		return err
+	}
+	if !p.OnlyReport {
+		if rows, err = p.try(ctx, rows); err != nil {
+			return err
+		}
+	}
+	if p.Table != "" {
+		if err := writeTable(p.Table, p.RacesFile, rows); err != nil {
+			return err
+		}
+	}
+	for _, r := range rows {
+		if r.Fault != "" {
+			err = errors.Join(err, fmt.Errorf("%s: %s", r.Key(), r.Fault))
+		}
+	}
+	return err
+}
+
+// readRows reads what earlier runs found, if anything.
+func readRows(path string) ([]Row, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) || path == "" {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var rows []Row
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var r Row
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			continue // the last line of a run that was killed
+		}
+		rows = append(rows, r)
+	}
+	return rows, lines.Err()
+}
+
+// try surveys, and shares the points that are left among the lanes.
+func (p Plan) try(ctx context.Context, rows []Row) ([]Row, error) {
+	version, err := exec.CommandContext(ctx, p.World.Binary, "version").Output()
+	if err != nil {
+		return rows, err
+	}
+	program, _, _ := strings.Cut(string(version), "\n")
+	done := map[string]bool{}
+	for _, r := range rows {
+		done[r.Key()] = true
+	}
+	var mu sync.Mutex
+	keep := func(r Row) error {
+		r.Program = program
+		mu.Lock()
+		defer mu.Unlock()
+		rows = append(rows, r)
+		fmt.Fprintf(p.World.Log, "%-50s %-32s %-8s %-4s %4.1fs %s\n", r.Key(), r.What, r.Ledger, r.Outcome, r.Seconds, r.Fault)
+		return appendRow(p.Rows, r)
+	}
+	points := make(chan Point)
+	errs := make(chan error, p.Lanes+1)
+	surveyed := make(chan []Point, 1)
+	var lanes sync.WaitGroup
+	for i := range p.Lanes {
+		lanes.Go(func() { errs <- p.lane(ctx, i, surveyed, points, keep) })
+	}
+	go func() {
+		defer close(points)
+		var all []Point
+		select {
+		case all = <-surveyed:
+		case <-ctx.Done():
+		}
+		for _, point := range all {
+			if done[point.Key()] {
+				continue
+			}
+			select {
+			case points <- point:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	lanes.Wait()
+	close(errs)
+	for e := range errs {
+		err = errors.Join(err, e)
+	}
+	return rows, err
+}
+
+// lane is one workspace; the first one makes the survey for all.
+func (p Plan) lane(ctx context.Context, i int, surveyed chan<- []Point, points <-chan Point, keep func(Row) error) error {
+	o := p.World
+	o.Dir = filepath.Join(o.Dir, fmt.Sprintf("lane-%d", i+1))
+	if i == 0 {
+		defer close(surveyed)
+	}
+	w, err := Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = w.Close() }()
+	if i == 0 {
+		all, err := p.survey(ctx, w)
+		if err != nil {
+			return err
+		}
+		surveyed <- all
+	}
+	for point := range points {
+		try := w.Try
+		switch point.Of {
+		case OfDisk:
+			try = w.TryDisk
+		case OfRace:
+			try = w.TryRace
+		}
+		row, err := try(ctx, point)
+		if err != nil {
+			return fmt.Errorf("%s: %w", point.Key(), err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := keep(row); err != nil {
+			return err
+		}
+	}
+	if p.Clean {
+		return w.Remove(context.WithoutCancel(ctx))
+	}
+	return nil
+}
+
+func (p Plan) survey(ctx context.Context, w *World) ([]Point, error) {
+	var all []Point
+	calls := 0
+	for _, of := range []string{OfUpdate, OfResume, OfFirst} {
+		seen, took, err := w.Survey(ctx, of)
+		if err != nil {
+			return nil, fmt.Errorf("surveying %s: %w", of, err)
+		}
+		fmt.Fprintf(p.World.Log, "%s: %d engine requests, %d registry requests, %d calls, %s\n", of, len(seen[AtEngine]), len(seen[AtRegistry]), len(seen[AtCall]), took)
+		randoms, most := p.Randoms, p.Most
+		if of != OfUpdate { // all points are those of an update; of the others a part
+			randoms, most = 0, 12
+			if p.Most > 0 {
+				most = min(most, p.Most)
+			}
+		}
+		all = append(all, Points(of, seen, took, randoms, most)...)
+		if of == OfUpdate {
+			calls = len(seen[AtCall])
+		}
+	}
+	return slices.Concat(all, DiskPoints(calls, p.Most), RacePoints(p.Races)), nil
+}
+
+func appendRow(path string, r Row) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(raw, '\n'))
+	return errors.Join(err, f.Close())
+}

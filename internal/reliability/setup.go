@@ -1,0 +1,149 @@
+package reliability
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// The project's files. Both services only wait; what differs between versions
+// is a file in the image.
+const (
+	configuration = `name: NAME
+registry: ADDRESS/app
+compose: {files: [compose.yaml]}
+scan:
+  database: {repository: ADDRESS/trivy-db}
+  waive:
+    - {distribution: debian 12, statement: "the database of this trial has no advisories for Debian", expires: 2099-12-31}
+sign: {key: ../keys/promote.key}
+smoke:
+  timeout: 1m
+  memory: {duration: 0s}
+environments:
+  staging:
+    files: [compose.staging.yml]
+    targets: [{name: local}]
+  production:
+    after: staging
+    files: [compose.production.yml]
+    registry: ADDRESS/production/app
+    targets: [{name: local}]
+  first:
+    after: staging
+    files: [compose.first.yml]
+    registry: ADDRESS/first/app
+    targets: [{name: local}]
+ledger:
+  lease: 2s
+  file: {path: .promote/ledger, shared: true}
+`
+	composition = `name: NAME
+x-hardened: &hardened
+  read_only: true
+  cap_drop: [ALL]
+  security_opt: ["no-new-privileges:true"]
+  restart: unless-stopped
+  stop_grace_period: 5s
+  mem_limit: 64m
+  memswap_limit: 64m
+  pids_limit: 64
+  cpus: 0.5
+services:
+  store:
+    <<: *hardened
+    build: {context: ., args: {ROLE: store}}
+    volumes: [{type: volume, source: state, target: /data}]
+  worker:
+    <<: *hardened
+    build: {context: ., args: {ROLE: worker}}
+    depends_on: {store: {condition: service_healthy}}
+volumes:
+  state: {}
+`
+	dockerfile = `FROM ADDRESS/base/python:bookworm
+ARG ROLE
+ENV ROLE=${ROLE}
+COPY version /srv/version
+USER 10001:10001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=1s --timeout=30s --retries=5 CMD ["test", "-s", "/srv/version"]
+ENTRYPOINT ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; done"]
+`
+)
+
+func (w *World) setUp(ctx context.Context) error {
+	fill := strings.NewReplacer("NAME", w.state.Name, "ADDRESS", w.address())
+	for name, text := range map[string]string{
+		"promote.yaml": configuration, "compose.yaml": composition, "Dockerfile": dockerfile,
+		"compose.staging.yml": "name: NAME-staging\n", "compose.production.yml": "name: NAME-production\n",
+		"compose.first.yml": "name: NAME-first\n",
+		".gitignore":        ".promote/\n",
+	} {
+		if err := os.WriteFile(filepath.Join(w.tree, name), []byte(fill.Replace(text)), 0o644); err != nil {
+			return err
+		}
+	}
+	for _, args := range [][]string{{"db", "build", w.address() + "/trivy-db"}, {"keys", "generate", "../keys/promote.key"}, {"pin"}} {
+		if err := w.must(ctx, nil, args...); err != nil {
+			return err
+		}
+	}
+	if err := w.git(ctx, "init", "-q", "-b", "main"); err != nil {
+		return err
+	}
+	for _, version := range versions {
+		fmt.Fprintf(w.o.Log, "%s: releasing %s\n", w.state.Name, version)
+		if err := os.WriteFile(filepath.Join(w.tree, "version"), []byte(version+"\n"), 0o644); err != nil {
+			return err
+		}
+		for _, args := range [][]string{{"add", "-A"}, {"commit", "-q", "-m", version}, {"tag", "-a", "-m", version, version}} {
+			if err := w.git(ctx, args...); err != nil {
+				return err
+			}
+		}
+		if err := w.must(ctx, nil, "to", "staging"); err != nil {
+			return err
+		}
+		if err := w.learn(ctx, version); err != nil {
+			return err
+		}
+	}
+	w.state.Ready = true
+	return w.save()
+}
+
+// learn promotes a version undisturbed and remembers what then runs.
+func (w *World) learn(ctx context.Context, version string) error {
+	var result struct {
+		Images []struct{ Repository, Digest string }
+	}
+	if err := w.must(ctx, &result, w.way(production, version)...); err != nil {
+		return err
+	}
+	w.running = version
+	list, err := w.containers(ctx, production)
+	if err != nil {
+		return err
+	}
+	images := map[string]string{}
+	for _, c := range list {
+		images[c.Service] = c.Image
+	}
+	w.state.Images[version], w.state.References[version] = images, nil
+	for _, i := range result.Images {
+		w.state.References[version] = append(w.state.References[version], i.Repository+"@"+i.Digest)
+	}
+	return w.whole(ctx, production, version)
+}
+
+func (w *World) git(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "git", append([]string{"-C", w.tree, "-c", "user.name=trial", "-c", "user.email=trial@example.com", "-c", "commit.gpgsign=false", "-c", "tag.gpgsign=false"}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("git %q: %w: %s", args, err, out)
+	}
+	return nil
+}

@@ -1,0 +1,406 @@
+package reliability
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Where a trial strikes.
+const (
+	AtRegistry = "registry request"
+	AtEngine   = "engine request"
+	AtCall     = "fsync or rename"
+	AtRandom   = "random moment"
+)
+
+// What is struck.
+const (
+	OfUpdate = "update" // a promotion over another version
+	OfFirst  = "first"  // the first promotion of an environment
+	OfResume = "resume" // the resume of a promotion that was killed
+)
+
+// Point is one place where a run is killed.
+type Point struct {
+	Of     string        `json:"of"`
+	Where  string        `json:"where"`
+	At     int           `json:"at,omitempty"` // the how manieth
+	After  bool          `json:"after,omitempty"`
+	Moment time.Duration `json:"moment,omitempty"` // since the start
+}
+
+// Key names a point among all.
+func (p Point) Key() string {
+	return fmt.Sprintf("%s/%s/%d/%t/%d", p.Of, p.Where, p.At, p.After, p.Moment)
+}
+
+// Row is what came of one trial.
+type Row struct {
+	Point
+	Program string  `json:"program"`           // its version
+	What    string  `json:"what"`              // the request or call that was struck
+	Killed  bool    `json:"killed"`            // false: it ended before
+	Ledger  string  `json:"ledger"`            // what it had recorded when it was killed
+	Outcome string  `json:"outcome"`           // old or new, after resume
+	Fault   string  `json:"fault,omitempty"`   // what is wrong; empty is what has to be
+	Seconds float64 `json:"seconds,omitempty"` // of the whole trial
+}
+
+// What the ledger says of an attempt.
+const (
+	recordedNothing = "nothing"
+	recordedIntent  = "intent"
+	recordedEnd     = "end"
+)
+
+// environment is what a point strikes.
+func (p Point) environment() string {
+	if p.Of == OfFirst {
+		return first
+	}
+	return production
+}
+
+// way is the command that brings an environment from what runs to a version.
+func (w *World) way(env, version string) []string {
+	if env == production && version == versions[0] && w.running == versions[1] {
+		return []string{"rollback", env, "--to", version, "--reason", "trial"}
+	}
+	return []string{"to", env, "--release", version}
+}
+
+// course gives the versions before and after a point's promotion.
+func (w *World) course(of string) (from, to string) {
+	switch {
+	case of == OfFirst:
+		return "", versions[1]
+	case w.running == versions[1]:
+		return versions[1], versions[0]
+	}
+	return versions[0], versions[1]
+}
+
+// prepare makes a promotion to a version do all there is to do: the
+// environment's registry and the engine don't have its images. What a first
+// deployment writes into the ledger is taken back afterwards, by forget.
+func (w *World) prepare(ctx context.Context, env, version string) error {
+	if env == first {
+		if err := os.CopyFS(w.path("ledger.kept"), os.DirFS(w.ledger())); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(filepath.Join(w.path("registry"), "docker", "registry", "v2", "repositories", env)); err != nil {
+		return err
+	}
+	for _, reference := range w.state.References[version] {
+		reference = strings.Replace(reference, "/"+production+"/", "/"+env+"/", 1)
+		if _, err := w.docker(ctx, "rmi", reference); err != nil && !strings.Contains(err.Error(), "No such image") {
+			return err
+		}
+	}
+	return nil
+}
+
+// forget makes the environment of first deployments one again.
+func (w *World) forget(ctx context.Context) error {
+	if _, err := os.Stat(w.path("ledger.kept")); err != nil {
+		return nil
+	}
+	if err := w.down(ctx, first); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(w.ledger()); err != nil {
+		return err
+	}
+	return os.Rename(w.path("ledger.kept"), w.ledger())
+}
+
+// struck is a run under a point, and what it was killed at.
+type struck struct {
+	ended
+	killed bool
+	what   string
+	seen   map[string][]string // what was counted, by where
+}
+
+// strike runs a command and kills it at a point.
+func (w *World) strike(ctx context.Context, p Point, args ...string) (struck, error) {
+	ctx, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	var s struck
+	var cmd *exec.Cmd
+	kill := func(what string) {
+		s.what = what
+		_ = syscall.Kill(cmd.Process.Pid, syscall.SIGKILL)
+	}
+	var wrap []string
+	calls := w.path("calls")
+	_ = os.Remove(calls)
+	w.registry.Count()
+	if p.At != Chosen {
+		w.engine.Count()
+	}
+	switch p.Where {
+	case AtRegistry:
+		w.registry.Strike(p.At, p.After, kill)
+	case AtEngine:
+		w.engine.Strike(p.At, p.After, kill)
+	case AtCall:
+		wrap = []string{w.o.Tracer, "trace", strconv.Itoa(p.At), strconv.FormatBool(p.After), "0", calls}
+	}
+	cmd = w.command(ctx, wrap, args...)
+	var timer *time.Timer
+	e, err := run(cmd, func() {
+		if p.Where == AtRandom {
+			timer = time.AfterFunc(p.Moment, func() { kill("a random moment") })
+		}
+	})
+	if timer != nil {
+		timer.Stop()
+	}
+	s.ended, s.killed = e, e.Code == 137
+	s.seen = map[string][]string{AtRegistry: w.registry.Stop(), AtEngine: w.engine.Stop()}
+	if raw, _ := os.ReadFile(calls); len(raw) > 0 {
+		s.seen[AtCall] = strings.Split(strings.TrimSpace(string(raw)), "\n")
+		if p.Where == AtCall && s.killed && len(s.seen[AtCall]) > 0 {
+			s.what = s.seen[AtCall][len(s.seen[AtCall])-1]
+		}
+	}
+	return s, err
+}
+
+// Try kills one run and holds what is left to what has to be. A row with a
+// fault is a finding; an error means that the trial could not be held.
+func (w *World) Try(ctx context.Context, p Point) (Row, error) {
+	began := time.Now()
+	row := Row{Point: p}
+	env := p.environment()
+	from, to := w.course(p.Of)
+	if err := w.prepare(ctx, env, to); err != nil {
+		return row, err
+	}
+	before, err := w.records(ctx, env)
+	if err != nil {
+		return row, err
+	}
+	way := w.way(env, to)
+	if p.Of == OfResume {
+		if err := w.halfway(ctx, p, way); err != nil {
+			return row, err
+		}
+		way = []string{"resume", env}
+	}
+	s, err := w.strike(ctx, p, way...)
+	if err != nil {
+		return row, err
+	}
+	row.Killed, row.What = s.killed, s.what
+	var faults []error
+	if !s.killed && s.Code != 0 {
+		faults = append(faults, fmt.Errorf("it was not killed and gave %s", s.ended))
+	}
+	row.Ledger, row.Outcome, err = w.hold(ctx, env, before, from, to)
+	if env == first {
+		err = errors.Join(err, w.forget(ctx))
+	}
+	row.Fault = oneLine(errors.Join(append(faults, err)...))
+	row.Seconds = time.Since(began).Seconds()
+	return row, nil
+}
+
+// halfway kills a promotion when a part of its effects is there: at another
+// place for each trial of resume, but the same for the same one.
+func (w *World) halfway(ctx context.Context, p Point, way []string) error {
+	places := []string{"POST /containers/create", "POST /containers/…/rename", "POST /containers/…/start", "POST /containers/…/stop", "DELETE /containers/…"}
+	place := places[p.At%len(places)]
+	n := 1 + p.At/len(places)%2
+	seen := 0
+	w.engine.Choose(func(what string) bool {
+		if what == place {
+			seen++
+		}
+		return seen == n
+	})
+	s, err := w.strike(ctx, Point{Where: AtEngine, At: Chosen, After: p.At%3 == 0}, way...)
+	if err == nil && !s.killed {
+		err = fmt.Errorf("the promotion was to be killed at %s: %s", place, s.ended)
+	}
+	return err
+}
+
+// hold resumes and holds what is left to what has to be: fully old or fully
+// new, nothing lost, doubled or open, nothing left behind, and the next
+// promotion works.
+func (w *World) hold(ctx context.Context, env string, before []record, from, to string) (ledger, outcome string, fault error) {
+	var faults []error
+	check := func(what string, err error) bool {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", what, err))
+		}
+		return err == nil
+	}
+	killed, err := w.records(ctx, env)
+	check("the ledger after the kill", err)
+	ledger = recorded(before, killed)
+	check("resume", w.must(ctx, nil, "resume", env))
+	after, err := w.records(ctx, env)
+	check("the ledger after resume", errors.Join(err, settled(killed, after)))
+	version, err := w.which(ctx, env, from, to)
+	if !check("after resume", err) {
+		return ledger, "mixed", w.recover(ctx, env, faults)
+	}
+	outcome = "old"
+	if version == to {
+		outcome = "new"
+	}
+	if n := deployments(after) - deployments(before); n > 1 || n == 1 && version != to || n == 0 && version != from {
+		check("the ledger after resume", fmt.Errorf("%d deployments were recorded, and what runs is %s", n, named(version)))
+	}
+	if ledger == recordedNothing && version != from {
+		check("the ledger after the kill", errors.New("an effect without an intent"))
+	}
+	check("after resume", w.leftovers(ctx, env))
+	next, way := to, append(w.way(env, to), "--redeploy")
+	if env == production {
+		w.running = version
+		_, next = w.course(OfUpdate)
+		way = w.way(env, next)
+	}
+	check("the next promotion", w.must(ctx, nil, way...))
+	if !check("after the next promotion", w.whole(ctx, env, next)) {
+		return ledger, outcome, w.recover(ctx, env, faults)
+	}
+	if env == production {
+		w.running = next
+	}
+	last, err := w.records(ctx, env)
+	check("the ledger after the next promotion", errors.Join(err, settled(after, last)))
+	check("after the next promotion", w.leftovers(ctx, env))
+	return ledger, outcome, errors.Join(faults...)
+}
+
+// recorded says how far the ledger shows an attempt.
+func recorded(before, after []record) string {
+	switch n := len(after); {
+	case n <= len(before):
+		return recordedNothing
+	case after[n-1].Phase == "intended":
+		return recordedIntent
+	}
+	return recordedEnd
+}
+
+func deployments(list []record) int {
+	n := 0
+	for _, r := range list {
+		if r.Phase == "deployed" {
+			n++
+		}
+	}
+	return n
+}
+
+// recover gets production into a known state after a finding, so that the next
+// trial says something of its own.
+func (w *World) recover(ctx context.Context, env string, faults []error) error {
+	if env == first {
+		return errors.Join(faults...) // it is forgotten anyway
+	}
+	_, _ = w.promote(ctx, "resume", production)
+	w.running = ""
+	err := w.must(ctx, nil, "to", production, "--release", versions[1], "--redeploy")
+	if err == nil {
+		w.running = versions[1]
+		err = w.whole(ctx, production, w.running)
+	}
+	if err != nil {
+		err = fmt.Errorf("recovering: %w", err)
+	}
+	return errors.Join(append(faults, err)...)
+}
+
+// Survey runs what is struck undisturbed, and gives what there is to strike at,
+// and how long it takes.
+func (w *World) Survey(ctx context.Context, of string) (map[string][]string, time.Duration, error) {
+	p := Point{Of: of, Where: AtCall}
+	if w.o.Tracer == "" {
+		p.Where = ""
+	}
+	env := p.environment()
+	_, to := w.course(of)
+	if err := w.prepare(ctx, env, to); err != nil {
+		return nil, 0, err
+	}
+	way := w.way(env, to)
+	if of == OfResume {
+		if err := w.halfway(ctx, Point{At: 2}, way); err != nil {
+			return nil, 0, err
+		}
+		way = []string{"resume", env}
+	}
+	s, err := w.strike(ctx, p, way...)
+	if err != nil {
+		return nil, 0, err
+	}
+	if s.Code != 0 {
+		return nil, 0, fmt.Errorf("undisturbed: %s", s.ended)
+	}
+	if err := w.whole(ctx, env, to); err != nil {
+		return nil, 0, err
+	}
+	if env == first {
+		return s.seen, s.Took, w.forget(ctx)
+	}
+	w.running = to
+	return s.seen, s.Took, nil
+}
+
+// Points lists the points of a survey: each request and each call, before and
+// after, and random moments. most bounds those of each kind, evenly spread; 0
+// is all of them.
+func Points(of string, seen map[string][]string, took time.Duration, randoms, most int) []Point {
+	var list []Point
+	for _, where := range []string{AtEngine, AtRegistry, AtCall} {
+		var some []Point
+		for i := range seen[where] {
+			some = append(some, Point{Of: of, Where: where, At: i + 1}, Point{Of: of, Where: where, At: i + 1, After: true})
+		}
+		list = append(list, thin(some, most)...)
+	}
+	source := rand.New(rand.NewPCG(6, uint64(len(of))))
+	var some []Point
+	for range randoms {
+		moment := time.Duration(source.Float64() * 1.05 * float64(took)).Round(time.Microsecond)
+		some = append(some, Point{Of: of, Where: AtRandom, Moment: moment})
+	}
+	return append(list, thin(some, most)...)
+}
+
+// thin keeps most of a list, evenly spread.
+func thin(list []Point, most int) []Point {
+	if most <= 0 || len(list) <= most {
+		return list
+	}
+	var kept []Point
+	for i := range most {
+		kept = append(kept, list[i*len(list)/most])
+	}
+	return slices.Compact(kept)
+}
+
+func oneLine(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
+}

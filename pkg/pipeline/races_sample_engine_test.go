@@ -1,0 +1,5 @@
+//go:build engine
+
+package pipeline_test
+
+const sampleOfGit = 2
