@@ -45,6 +45,7 @@ var (
 		{[]string{"internal/worktree", "internal/worker", "internal/ui", "internal/report", "internal/localregistry", "internal/bases"}, nouns, "small rooms behind the front door know the nouns only"},
 		{[]string{"internal/cli"}, []string{"internal/ui", "internal/report", "internal/worker", "pkg/config", "pkg/pipeline", "pkg/release", "pkg/event"}, "the command line gets its adapters handed in, so that its tests link none of them"},
 		{[]string{"internal/demo"}, append([]string{"examples"}, nouns...), "the demo runs the real commands, it does not call what is behind them"},
+		{[]string{"internal/reliability"}, nil, "it kills the real program and looks at what is left from outside"},
 		{[]string{"internal/bench"}, nil, "it measures whatever it is handed"},
 		{[]string{"internal/bench/cmd"}, append([]string{"internal/bench", "internal/localregistry", "pkg/policy", "pkg/registry", "pkg/sign"}, nouns...), "it hands our libraries and a registry to the benchmarks"},
 		{[]string{"internal/wire"}, []string{"pkg/...", "internal/...", "policies", "data/osv", "examples/..."}, "the one place that knows every adapter"},
