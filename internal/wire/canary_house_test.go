@@ -181,6 +181,7 @@ func (h *house) project(services string) {
 		"keyless.yaml": common + "ledger: {file: {path: .promote/keyless}}\nsign: {key: env://PROMOTE_KEY, trustedRoot: root.json, keyless: {fulcio: " + services + ", rekor: " + services + "}}\n" +
 			"trust: {builder: [{name: ci, identity: ci@example.com, issuer: https://accounts.example.com}], promoter: [{name: ops, key: ops.pub}]}\n",
 		"vault.yaml":   common + "ledger: {file: {path: .promote/vault}}\nsign: {key: hashivault://promote}\n",
+		"changed.yaml": common + "environments: {staging: {}}\n",
 		"root.json":    string(root),
 		"ops.pub":      string(public),
 		"compose.yaml": "name: agent\nservices:\n  planner:\n    build: .\n    image: planner\n",

@@ -272,9 +272,6 @@ func TestCanaries(t *testing.T) {
 	h.promote(0, nil, "keys", "public", "env://PROMOTE_KEY")
 	h.promote(0, nil, "keys", "generate", filepath.Join(h.state, "another.key"))
 	h.promote(0, nil, "trust", "accept", "--reason", "again", "--debug")
-	if kept, _ := filepath.Glob(filepath.Join(h.home, ".local/state/promote/notify/agent-*.jsonl")); len(kept) != 1 {
-		t.Errorf("messages that a webhook refused are kept in %q", kept)
-	}
 
 	// Refusals, by services that say what they were told.
 	for _, how := range [][]string{nil, {"--debug"}, {"-o", "json"}, {"--progress", "rawjson", "--debug"}} {
@@ -290,6 +287,12 @@ func TestCanaries(t *testing.T) {
 	h.children("build", seen, "release", "--progress", "rawjson")
 	h.children("scan", seen, "scan", image, "--debug")
 	h.children("smoke", seen, "smoke", h.release(), "--debug")
+
+	// A record that a webhook is told of, which answers with what it was told.
+	h.promote(0, nil, "-c", "changed.yaml", "trust", "accept", "--reason", "one more environment", "--debug")
+	if kept, _ := filepath.Glob(filepath.Join(h.home, ".local/state/promote/notify/agent-*.jsonl")); len(kept) != 1 {
+		t.Errorf("messages that a webhook refused are kept in %q", kept)
+	}
 
 	h.crash(t)
 	stop()

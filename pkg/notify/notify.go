@@ -114,16 +114,12 @@ func (n *Notifier) Recorded(ctx context.Context, e release.Entry) {
 // it.
 func (n *Notifier) Close(ctx context.Context) {
 	n.once.Do(func() {
-		grace := n.grace
-		if ctx.Err() != nil {
-			grace = min(grace, lastMoment)
-		}
 		n.mu.Lock()
-		n.deadline = time.Now().Add(grace)
+		n.deadline = time.Now().Add(n.grace)
 		n.mu.Unlock()
 		close(n.closing)
 		interrupted := ctx.Done()
-		timer := time.NewTimer(grace)
+		timer := time.NewTimer(n.grace)
 		defer timer.Stop()
 		done := make(chan struct{})
 		go func() {

@@ -299,6 +299,9 @@ func TestWhatCannotHelpIsNotTriedAgain(t *testing.T) {
 			if n := len(box.deliveries()); n != 1 {
 				t.Errorf("%d deliveries", n)
 			}
+			if said := r.said(); strings.HasPrefix(name, "3") != strings.Contains(said, "a redirect, which is not followed") {
+				t.Errorf("said %s", said)
+			}
 			if said := r.said(); len(r.kept()) != 1 || !strings.Contains(said, "warning: notifying "+strings.TrimPrefix(box.URL, "http://")+" of record 42 (deployed): it answers with status "+name) {
 				t.Errorf("kept %v; said %s", r.kept(), said)
 			}
