@@ -9,8 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -36,6 +35,10 @@ const lockWait = 10 * time.Second
 // of the checkpoint is the moment at which an append counts.
 type fileStore struct {
 	dir string
+
+	mu      sync.Mutex
+	durable []byte // the checkpoint that was made durable here last
+
 	// before is called ahead of each change of the disk; tests let it fail.
 	before func(op string) error
 }
@@ -69,6 +72,42 @@ func (s *fileStore) Read(ctx context.Context) (State, error) {
 	return State{Log: log, Checkpoint: checkpoint}, nil
 }
 
+// ReadRange gives a part of the log.
+func (s *fileStore) ReadRange(ctx context.Context, from, to int64) (State, bool, error) {
+	unlock, err := s.share(ctx)
+	if err != nil {
+		return State{}, false, err
+	}
+	defer unlock()
+	checkpoint, err := readBounded(s.path(checkpointFile), maxCheckpoint)
+	if err != nil {
+		return State{}, false, s.unreadable(err)
+	}
+	f, err := os.Open(s.path(logFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return State{}, false, nil
+	}
+	if err != nil {
+		return State{}, false, s.unreadable(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return State{}, false, s.unreadable(err)
+	}
+	if to < 0 {
+		to = info.Size()
+	}
+	if from < 0 || from > to || to > info.Size() || to-from > maxLog {
+		return State{}, false, nil
+	}
+	part := make([]byte, to-from)
+	if _, err := f.ReadAt(part, from); err != nil {
+		return State{}, false, s.unreadable(err)
+	}
+	return State{Log: part, Checkpoint: checkpoint}, true, nil
+}
+
 // share takes the lock shared. Without a lock file nobody has written yet.
 func (s *fileStore) share(ctx context.Context) (unlock func(), err error) {
 	lock := flock.New(s.path(lockFile), flock.SetFlag(os.O_RDONLY))
@@ -82,8 +121,10 @@ func (s *fileStore) share(ctx context.Context) (unlock func(), err error) {
 	return func() { _ = lock.Close() }, nil
 }
 
-// Write appends under the exclusive lock. Space for the checkpoint is taken
-// first: a full disk shows before the log is touched.
+// Write appends under the exclusive lock. The checkpoint is written first: a
+// full disk shows before the log is touched. Both are durable before the
+// rename; which of them is first does not matter, so the disk is asked for both
+// at once.
 func (s *fileStore) Write(ctx context.Context, from Position, add, checkpoint []byte) error {
 	if err := s.make(); err != nil {
 		return s.unwritable(err)
@@ -98,14 +139,18 @@ func (s *fileStore) Write(ctx context.Context, from Position, add, checkpoint []
 	}
 	// A writer that was killed after its rename may have left the directory
 	// unsynced; two appends without a durable checkpoint must never pile up.
-	if err := s.syncDir(s.dir); err != nil {
-		return s.unwritable(err)
+	if !s.isDurable(from.Checkpoint) {
+		if err := s.syncDir(s.dir); err != nil {
+			return s.unwritable(err)
+		}
 	}
-	if err := s.writeFile(nextFile, checkpoint); err != nil {
+	next, err := s.begin(checkpoint)
+	if err != nil {
 		_ = os.Remove(s.path(nextFile))
 		return s.unwritable(err)
 	}
-	if err := s.extend(from, add); err != nil {
+	defer next.Close()
+	if err := s.extend(from, add, next); err != nil {
 		return s.undo(from, err)
 	}
 	if err := s.step("rename"); err != nil {
@@ -118,7 +163,69 @@ func (s *fileStore) Write(ctx context.Context, from Position, add, checkpoint []
 		return release.Unavailable("run the command again: it reads what is there and goes on from it",
 			"appending to the ledger %s: the record is written, but may not survive a power cut: %w", s.dir, err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durable = bytes.Clone(checkpoint)
 	return nil
+}
+
+// isDurable reports whether this process has made the checkpoint that was read
+// durable itself: nobody has appended since.
+func (s *fileStore) isDurable(checkpoint []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(checkpoint) > 0 && bytes.Equal(s.durable, checkpoint)
+}
+
+// begin writes the checkpoint, under a name of its own.
+func (s *fileStore) begin(checkpoint []byte) (*os.File, error) {
+	f, err := os.OpenFile(s.path(nextFile), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write(f, checkpoint, 0); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// extend makes the log's bytes durable, and the checkpoint's.
+func (s *fileStore) extend(from Position, add []byte, next *os.File) error {
+	log, err := os.OpenFile(s.path(logFile), os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	if from.Keep < from.Found {
+		if err := s.step("truncate"); err != nil {
+			return err
+		}
+		if err := log.Truncate(from.Keep); err != nil {
+			return err
+		}
+	}
+	if err := s.write(log, add, from.Keep); err != nil {
+		return err
+	}
+	if err := s.syncBoth(next, log); err != nil {
+		return err
+	}
+	if from.Found > 0 {
+		return nil
+	}
+	return s.syncDir(s.dir) // the log's name is durable before a checkpoint's
+}
+
+// syncBoth asks the disk for two files at once: a journal takes them together.
+func (s *fileStore) syncBoth(one, other *os.File) error {
+	for _, f := range []*os.File{one, other} {
+		if err := s.step("sync " + filepath.Base(f.Name())); err != nil {
+			return err
+		}
+	}
+	second := make(chan error, 1)
+	go func() { second <- other.Sync() }()
+	return errors.Join(one.Sync(), <-second)
 }
 
 // make creates the directory and what is missing above it, durably.
@@ -183,33 +290,6 @@ func (s *fileStore) unchanged(from Position) error {
 	return nil
 }
 
-// extend makes the log's bytes durable.
-func (s *fileStore) extend(from Position, add []byte) error {
-	f, err := os.OpenFile(s.path(logFile), os.O_WRONLY|os.O_CREATE, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if from.Keep < from.Found {
-		if err := s.step("truncate"); err != nil {
-			return err
-		}
-		if err := f.Truncate(from.Keep); err != nil {
-			return err
-		}
-	}
-	if err := s.write(f, add, from.Keep); err != nil {
-		return err
-	}
-	if err := s.sync(f); err != nil {
-		return err
-	}
-	if from.Found > 0 {
-		return nil
-	}
-	return s.syncDir(s.dir) // the log's name is durable before a checkpoint's
-}
-
 // undo takes a failed append back. The log then ends where it ended before;
 // where even that fails, the next append settles what is left.
 func (s *fileStore) undo(from Position, cause error) error {
@@ -225,18 +305,6 @@ func (s *fileStore) undo(from Position, cause error) error {
 		cause = fmt.Errorf("%w (and taking it back: %w; the record may come to count later)", cause, err)
 	}
 	return s.unwritable(cause)
-}
-
-func (s *fileStore) writeFile(name string, content []byte) error {
-	f, err := os.OpenFile(s.path(name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := s.write(f, content, 0); err != nil {
-		return err
-	}
-	return s.sync(f)
 }
 
 // write lets tests tear a write in the middle.
@@ -269,41 +337,6 @@ func (s *fileStore) syncDir(dir string) error {
 		return err
 	}
 	return f.Sync()
-}
-
-// Beat replaces the counter's file; it is not synced.
-func (s *fileStore) Beat(_ context.Context, intent, count int64) error {
-	path := s.path(filepath.Join(beatsDir, strconv.FormatInt(intent, 10)))
-	if count == 0 {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return s.unwritable(err)
-		}
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return s.unwritable(err)
-	}
-	if err := os.WriteFile(path+".next", []byte(strconv.FormatInt(count, 10)), 0o644); err != nil {
-		return s.unwritable(err)
-	}
-	if err := os.Rename(path+".next", path); err != nil {
-		return s.unwritable(err)
-	}
-	return nil
-}
-
-// Beats reads the counter's file. One that cannot be understood counts as
-// zero: it does not move.
-func (s *fileStore) Beats(_ context.Context, intent int64) (int64, error) {
-	raw, err := readBounded(s.path(filepath.Join(beatsDir, strconv.FormatInt(intent, 10))), 64)
-	if err != nil {
-		return 0, s.unreadable(err)
-	}
-	count, err := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
-	if err != nil {
-		return 0, nil
-	}
-	return count, nil
 }
 
 // readBounded gives a file's bytes; a file that is absent is empty.

@@ -312,9 +312,46 @@ func TestAReaderNeverSeesHalfAnAppend(t *testing.T) {
 // TestNewDirectoriesAreDurable: the name of each one is synced in the one above.
 func TestNewDirectoriesAreDurable(t *testing.T) {
 	ops := steps(t, 0)
-	want := []string{"mkdir", "sync directory", "sync directory", "sync directory", "write checkpoint.next", "sync checkpoint.next",
-		"write log", "sync log", "sync directory", "rename", "sync directory"}
+	want := []string{"mkdir", "sync directory", "sync directory", "sync directory", "write checkpoint.next", "write log",
+		"sync checkpoint.next", "sync log", "sync directory", "rename", "sync directory"}
 	if !slices.Equal(ops, want) {
 		t.Errorf("the first append does\n%q\nwant\n%q", ops, want)
+	}
+}
+
+// TestADirectoryIsSyncedOnceForEachCheckpoint: whoever made the last checkpoint
+// durable need not do it again; whoever only found it must.
+func TestADirectoryIsSyncedOnceForEachCheckpoint(t *testing.T) {
+	dir := memoryDir(t)
+	var ops []string
+	failing := false
+	note := func(op string) error {
+		ops = append(ops, op)
+		if failing && op == "sync directory" && slices.Contains(ops, "rename") {
+			return syscall.EIO
+		}
+		return nil
+	}
+	one, other := &fileStore{dir: dir, before: note}, &fileStore{dir: dir, before: note}
+	short := []string{"write checkpoint.next", "write log", "sync checkpoint.next", "sync log", "rename", "sync directory"}
+	long := append([]string{"sync directory"}, short...)
+	for i, c := range []struct {
+		store *fileStore
+		fails bool
+		want  []string
+	}{
+		{one, false, nil}, {one, false, short}, {one, false, short},
+		{other, false, long}, {other, false, short}, // a checkpoint of somebody else's
+		{one, false, long},
+		{one, true, short}, {one, false, long}, // one that may not survive a power cut
+	} {
+		ops, failing = nil, c.fails
+		size := int64(i)
+		if err := put(t, c.store, fmt.Sprint(i), size); (err != nil) != c.fails {
+			t.Fatalf("append %d: %v", i, err)
+		}
+		if c.want != nil && !slices.Equal(ops, c.want) {
+			t.Errorf("append %d does\n%q\nwant\n%q", i, ops, c.want)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -104,7 +103,7 @@ func validOrigin(s string) bool {
 // canonical bytes, its place in the chain, and the tree's root against the
 // signed checkpoint. A log that contradicts itself is a KindIntegrity fault,
 // one that cannot be read KindUnavailable. An empty ledger has a zero
-// checkpoint. The history is the caller's to keep.
+// checkpoint. The history is the caller's to keep and to extend, not to change.
 //
 // What an interrupted append left behind the last checkpoint is not part of
 // the history; a warning event tells of it, and the next Append settles it.
@@ -118,7 +117,7 @@ func (l *Ledger) Read(ctx context.Context) (release.History, release.Checkpoint,
 	if t.pending != nil {
 		event.Warnf(ctx, "the ledger %s ends with record %d of an append that was interrupted; the next append completes it", l.store, t.size())
 	}
-	return slices.Clone(t.entries), t.checkpoint, nil
+	return t.entries[:len(t.entries):len(t.entries)], t.checkpoint, nil
 }
 
 // Append writes one record and the checkpoint over it, both durable before it
@@ -233,18 +232,57 @@ func (l *Ledger) adopt(ctx context.Context, t *replay) error {
 
 // load reads and replays the store and makes the result the tip.
 func (l *Ledger) load(ctx context.Context) (*replay, error) {
-	l.tip = nil
-	state, err := l.store.Read(ctx)
+	t, err := l.readOn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t, err := l.replay(ctx, state, l.readKnown(l.known))
-	if err != nil {
-		return nil, err
+	if t == nil {
+		l.tip = nil
+		state, err := l.store.Read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if t, err = l.replay(ctx, state, l.readKnown(l.known)); err != nil {
+			return nil, err
+		}
 	}
 	l.seen.save()
 	l.tip, l.known = t, t.entries
 	return t, nil
+}
+
+// readOn goes on from the tip: what was verified stays so, and only what was
+// added is read and verified. The root hash of the newest checkpoint is that of
+// both. It gives nil if there is nothing to go on from, or if it does not fit:
+// then the whole log is read, which says what is wrong.
+func (l *Ledger) readOn(ctx context.Context) (*replay, error) {
+	store, ok := l.store.(Ranger)
+	t := l.tip
+	if !ok || t == nil || t.size() == 0 {
+		return nil, nil
+	}
+	l.tip = nil
+	state, ok, err := store.ReadRange(ctx, t.keep, -1)
+	if err != nil || !ok {
+		return nil, err
+	}
+	if len(state.Log) == 0 && bytes.Equal(state.Checkpoint, t.checkpoint.Envelope) {
+		t.found, t.pending = t.keep, nil
+		return t, nil
+	}
+	next := t.clone()
+	next.chain = t.apart()
+	next.found, next.pending = t.keep+int64(len(state.Log)), nil
+	if next.checkpoint, err = l.openCheckpoint(state.Checkpoint); err != nil || next.checkpoint.TreeSize < t.size() {
+		return nil, nil //nolint:nilerr // reading the whole log says why
+	}
+	switch err := l.settle(ctx, next, state.Log, l.readOnce); release.KindOf(err) {
+	case "":
+		return next, nil
+	case release.KindUnavailable, release.KindInterrupted:
+		return nil, err
+	}
+	return nil, nil
 }
 
 // sign gives the canonical bytes of a signed envelope.
@@ -257,7 +295,7 @@ func (l *Ledger) sign(ctx context.Context, payloadType string, payload []byte) (
 	if err != nil {
 		return nil, release.Faultf(release.KindInternal, "", "signing for the ledger %s: %w", l.store, err)
 	}
-	signed, err := openEnvelope(line, payloadType)
+	signed, err := payloadOf(line, payloadType)
 	if err != nil || !bytes.Equal(signed, payload) {
 		return nil, release.Faultf(release.KindInternal, "", "signing for the ledger %s: the envelope does not hold what was to be signed (%v)", l.store, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -47,15 +48,12 @@ func (p Proof) Check() error {
 }
 
 // Prove gives the proof that the ledger holds a record. A sequence that does
-// not exist is KindUsage.
+// not exist is KindUsage. On a ledger that was read before it costs what was
+// added since, and some hashes.
 func (l *Ledger) Prove(ctx context.Context, sequence int64) (Proof, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	state, err := l.store.Read(ctx)
-	if err != nil {
-		return Proof{}, err
-	}
-	t, err := l.replay(ctx, state, l.readKnown(l.known))
+	t, err := l.load(ctx)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -66,12 +64,49 @@ func (l *Ledger) Prove(ctx context.Context, sequence int64) (Proof, error) {
 	if err != nil {
 		return Proof{}, fmt.Errorf("proving record %d: %w", sequence, err)
 	}
-	hashes := make([]release.Digest, len(proof))
-	for i, h := range proof {
-		hashes[i] = digestOf(h)
+	line, err := l.line(ctx, t, sequence)
+	if err != nil {
+		return Proof{}, err
 	}
-	line := bytes.SplitN(state.Log, []byte{'\n'}, int(sequence)+2)[sequence]
-	return Proof{Sequence: sequence, Envelope: bytes.Clone(line), Hashes: hashes, Checkpoint: t.checkpoint}, nil
+	return Proof{Sequence: sequence, Envelope: line, Hashes: digestsOf(proof), Checkpoint: t.checkpoint}, nil
+}
+
+func digestsOf(hashes []tlog.Hash) []release.Digest {
+	list := make([]release.Digest, len(hashes))
+	for i, h := range hashes {
+		list[i] = digestOf(h)
+	}
+	return list
+}
+
+// line reads a record's line from the store again; it is still what was
+// verified.
+func (l *Ledger) line(ctx context.Context, t *replay, sequence int64) ([]byte, error) {
+	var from int64
+	if sequence > 0 {
+		from = t.ends[sequence-1]
+	}
+	to := t.ends[sequence]
+	part, ok := State{}, false
+	if store, ranges := l.store.(Ranger); ranges {
+		var err error
+		if part, ok, err = store.ReadRange(ctx, from, to); err != nil {
+			return nil, err
+		}
+	} else {
+		state, err := l.store.Read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if ok = int64(len(state.Log)) >= to; ok {
+			part.Log = state.Log[from:to]
+		}
+	}
+	line := bytes.TrimSuffix(part.Log, []byte{'\n'})
+	if !ok || LeafHash(line) != t.entries[sequence].Digest {
+		return nil, l.brokenRecord(errors.New("it was changed since it was read"), sequence)
+	}
+	return bytes.Clone(line), nil
 }
 
 // Contains checks that the log still begins with what an earlier checkpoint

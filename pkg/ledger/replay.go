@@ -13,7 +13,9 @@ import (
 // replay is a log as it was verified, record by record.
 type replay struct {
 	chain
+	before     chain // as it was when the newest record was judged
 	entries    release.History
+	ends       []int64 // where the line of each record ends in the log, with its line feed
 	tree       tree
 	keep       int64 // bytes of the log that entries stand for
 	found      int64 // bytes of the log as read
@@ -41,15 +43,19 @@ type reader func(line []byte, leaf release.Digest, by func(release.Record) *judg
 // accept verifies a record's line as the log's next and appends it.
 func (t *replay) accept(line []byte, read reader) (release.Entry, error) {
 	leaf := tlog.RecordHash(line)
+	before := t.chain
 	entry, err := t.next(line, digestOf(leaf), read)
 	if err != nil {
 		return release.Entry{}, err
 	}
+	before.older = t.older // found while it was judged
+	t.before = before
 	if err := t.tree.add(t.n-1, leaf); err != nil {
 		return release.Entry{}, err
 	}
 	t.entries = append(t.entries, entry)
 	t.keep += int64(len(line)) + 1
+	t.ends = append(t.ends, t.keep)
 	return entry, nil
 }
 
@@ -62,36 +68,48 @@ func (l *Ledger) replay(ctx context.Context, state State, read reader) (*replay,
 			return nil, l.broken(err, "the checkpoint of the ledger %s is not valid", l.store)
 		}
 	}
-	rest, err := l.covered(ctx, t, state.Log, read)
-	if err != nil {
+	if err := l.settle(ctx, t, state.Log, read); err != nil {
 		return nil, err
+	}
+	if t.pin.Trust != nil {
+		t.first, t.before.first = nil, nil // they hold the log, and are of no use any more
+	}
+	return t, nil
+}
+
+// settle accepts what follows the records of t in a log, up to t's checkpoint,
+// and judges that one and what comes behind it.
+func (l *Ledger) settle(ctx context.Context, t *replay, log []byte, read reader) error {
+	rest, err := l.covered(ctx, t, log, read)
+	if err != nil {
+		return err
 	}
 	if n := t.size(); n > 0 {
 		root, err := t.tree.root(n)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if root != t.checkpoint.RootHash {
-			return nil, l.broken(fmt.Errorf("the records hash to %s, it says %s", root, t.checkpoint.RootHash),
+			return l.broken(fmt.Errorf("the records hash to %s, it says %s", root, t.checkpoint.RootHash),
 				"the ledger %s is not what its checkpoint says", l.store)
 		}
 		if err := t.believe(t.checkpoint); err != nil {
-			return nil, l.broken(err, "the checkpoint of the ledger %s does not count", l.store)
+			return l.broken(err, "the checkpoint of the ledger %s does not count", l.store)
 		}
 	}
 	if err := l.uncovered(t, rest, read); err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.unpinned(); err != nil {
-		return nil, l.broken(err, "the first records of the ledger %s do not count", l.store)
+		return l.broken(err, "the first records of the ledger %s do not count", l.store)
 	}
-	return t, nil
+	return nil
 }
 
 // covered accepts the records that the checkpoint covers and gives the bytes
 // behind them.
 func (l *Ledger) covered(ctx context.Context, t *replay, log []byte, read reader) ([]byte, error) {
-	for n := int64(0); n < t.checkpoint.TreeSize; n++ {
+	for n := t.size(); n < t.checkpoint.TreeSize; n++ {
 		if n%64 == 0 && ctx.Err() != nil {
 			return nil, fmt.Errorf("reading the ledger %s: %w", l.store, ctx.Err())
 		}

@@ -37,6 +37,15 @@ type Store interface {
 	fmt.Stringer // names the place to a person
 }
 
+// Ranger is a Store that gives a part of the log, for those who know the rest:
+// a log only grows.
+type Ranger interface {
+	// ReadRange gives the log's bytes from one offset to another, or to its end
+	// if that is negative, with the newest checkpoint as Read does. It is false,
+	// without an error, if the log is shorter than either of them.
+	ReadRange(ctx context.Context, from, to int64) (State, bool, error)
+}
+
 // State is what a store holds: the records, one line each, and the envelope
 // of the newest checkpoint. After a crash the log may be longer than the
 // checkpoint says.

@@ -150,6 +150,9 @@ func (t *chain) confirms(r release.Record) bool {
 
 // judgesOf gives who may have judged record n.
 func (t *replay) judgesOf(n int64) []*judge {
+	if n == t.before.n && n == t.n-1 {
+		return t.before.judges(t.newest.Record)
+	}
 	before := &chain{l: t.l, n: n, older: t.older, pin: t.entries[:n].Pinned()}
 	return before.judges(t.entries[n].Record)
 }

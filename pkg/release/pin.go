@@ -110,8 +110,11 @@ func vouches(trust Trust, e Entry) bool {
 // Pinned gives the rules that the records hold everybody to.
 func (h History) Pinned() Pin {
 	var p Pin
-	for _, e := range h {
-		p = p.Next(e)
+	for i := range h {
+		// All others leave it as it is, and are large to hand over.
+		if r := &h[i].Record; r.Sequence == 0 || r.Phase == TrustChanged {
+			p = p.Next(h[i])
+		}
 	}
 	return p
 }
