@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -88,6 +89,7 @@ func printPromotion(w io.Writer, p pipeline.Promotion) error {
 		fmt.Fprintln(w, "record       none: it runs everywhere already")
 	}
 	if p.Plan != nil {
+		printRollout(w, p.Rollout)
 		return printSteps(w, p.Plan.Steps)
 	}
 	fmt.Fprintln(w)
@@ -100,7 +102,39 @@ func printPromotion(w io.Writer, p pipeline.Promotion) error {
 			rows = append(rows, []string{t.Name, t.Status, s.Service, s.Digest.String(), s.Health})
 		}
 	}
-	return ui.Table(w, []string{"TARGET", "STATUS", "SERVICE", "RUNS", "HEALTH"}, rows)
+	if err := ui.Table(w, []string{"TARGET", "STATUS", "SERVICE", "RUNS", "HEALTH"}, rows); err != nil {
+		return err
+	}
+	for _, t := range p.Targets {
+		if t.Message != "" && len(t.Running) > 0 {
+			fmt.Fprintf(w, "%s: %s\n", t.Name, ui.Clean(firstLine(t.Message)))
+		}
+	}
+	return nil
+}
+
+// printRollout says in which order targets are changed, if there are several.
+func printRollout(w io.Writer, r *pipeline.Rollout) {
+	if r == nil {
+		return
+	}
+	if len(r.Batches) > 1 || len(r.Batches) == 1 && len(r.Batches[0].Targets) > 1 {
+		var parts []string
+		for _, b := range r.Batches {
+			text := strings.Join(b.Targets, " + ")
+			if b.Canary {
+				text = "canary " + text
+			}
+			if b.Pause > 0 {
+				text += fmt.Sprintf(", watched for %s", time.Duration(b.Pause*float64(time.Second)))
+			}
+			parts = append(parts, text)
+		}
+		fmt.Fprintf(w, "order        %s (on failure: %s)\n", strings.Join(parts, " → "), r.OnFailure)
+	}
+	for _, t := range r.Gone {
+		fmt.Fprintf(w, "gone         %s is not a target any more; what runs there stays\n", t.Name)
+	}
 }
 
 func printSteps(w io.Writer, steps []release.Step) error {
@@ -131,6 +165,7 @@ func (r *run) plan(ctx context.Context, c *cli.Context) error {
 			if result.Decision != nil {
 				fmt.Fprintf(w, "decision     %s (trust: %s)\n", result.Decision.Result, result.Decision.Trust)
 			}
+			printRollout(w, result.Rollout)
 			return printSteps(w, result.Steps)
 		})
 	})

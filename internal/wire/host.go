@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/deploy"
 	"github.com/promote-dev/promote/pkg/engine"
@@ -54,6 +55,30 @@ func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, erro
 		return release.Plan{}, err
 	}
 	return deploy.Plan(h.name, d.Workload, d.Images, seen, d.Recorded, deploy.Options{Redeploy: d.Redeploy, Missing: missing}), nil
+}
+
+// Fetch implements pipeline.Deployer.
+func (h *host) Fetch(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
+	return deploy.Fetch(ctx, h.Host, h.job(d, guard))
+}
+
+// Hold implements pipeline.Deployer.
+func (h *host) Hold(ctx context.Context, d pipeline.Desired, length time.Duration) error {
+	return deploy.Hold(ctx, h.Host, h.job(d, nil), length)
+}
+
+// Uptime implements pipeline.Deployer.
+func (h *host) Uptime(ctx context.Context, d pipeline.Desired) (time.Duration, error) {
+	seen, err := h.Observe(ctx, d.Workload.Project)
+	if err != nil {
+		return 0, err
+	}
+	info, err := h.Info(ctx)
+	since := deploy.RunningSince(d.Workload, seen)
+	if err != nil || since.IsZero() || info.Time.IsZero() {
+		return 0, err
+	}
+	return max(0, info.Time.Sub(since)), nil
 }
 
 // Apply implements pipeline.Deployer. Finish also takes up what an interrupted

@@ -186,6 +186,9 @@ func (k *checker) strategy(p path, e Environment) {
 	s := e.Strategy
 	k.oneOf(p.key("onFailure"), s.OnFailure, []string{onFailureRollback, onFailureStop})
 	k.positive(p.key("pause"), s.Pause)
+	if s.Pause > 0 && s.Canary == 0 && (!k.given(p.key("canary")) || k.number(p.key("canary"))) {
+		k.fail(p.key("pause"), "write canary: 1", "a pause is for canaries, and there are none")
+	}
 	if s.Canary < 0 || s.Canary > 0 && s.Canary >= len(e.Targets) {
 		k.fail(p.key("canary"), "", "expected fewer canaries than the %d targets, got %d", len(e.Targets), s.Canary)
 	}

@@ -217,6 +217,7 @@ func TestMistakes(t *testing.T) {
 		{env("windows: [{allow: '09:00-25:00'}]"), `5:23: environments.staging.windows[0].allow: expected a time from 00:00 to 24:00, got 25:00`},
 		{env("windows: [{allow: '00:00-24:00', zone: Europe/Atlantis}]"), `5:44: environments.staging.windows[0].zone: no time zone "Europe/Atlantis"`},
 		{env("strategy: {onFailure: pray}"), `5:27: environments.staging.strategy.onFailure: unknown value "pray"`},
+		{env("strategy: {pause: 1m}"), `5:23: environments.staging.strategy.pause: a pause is for canaries, and there are none`},
 		{env("strategy: {canary: 1}"), `5:24: environments.staging.strategy.canary: expected fewer canaries than the 1 targets, got 1`},
 		{env("strategy: {parallel: -1}"), `5:26: environments.staging.strategy.parallel: expected at least 1, got -1`},
 		{env("snapshots: {volumes: []}"), `5:26: environments.staging.snapshots.volumes: expected at least one volume`},

@@ -36,7 +36,7 @@ var inactive = []path{
 
 // inactiveOf are such keys of each environment.
 var inactiveOf = []path{
-	{"snapshots"}, {"strategy", "canary"}, {"strategy", "pause"}, {"strategy", "parallel"},
+	{"snapshots"},
 }
 
 // Inactive gives an error for each key that is written and that this version

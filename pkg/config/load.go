@@ -280,6 +280,7 @@ func (c *Config) Environments() []release.Environment {
 func (e Environment) noun(name string) release.Environment {
 	out := release.Environment{
 		Name: name, After: e.After, Registry: e.Registry, Soak: e.Soak, OnFailure: e.Strategy.OnFailure,
+		Strategy:  release.Strategy{Canary: e.Strategy.Canary, Pause: e.Strategy.Pause, Parallel: e.Strategy.Parallel},
 		Approvals: release.Approvals{Required: e.Approvals.Required},
 	}
 	for _, role := range e.Approvals.NotBy {

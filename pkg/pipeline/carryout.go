@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -53,7 +52,7 @@ func (r *promotion) carryOut(ctx context.Context) (Promotion, error) {
 		return r.finish(ctx)
 	}
 	if ctx.Err() != nil {
-		return r.result(&r.intent), r.interrupted(err)
+		return r.interrupted(ctx, err)
 	}
 	return r.failed(ctx, err)
 }
@@ -80,18 +79,15 @@ func (r *promotion) heartbeat(ctx context.Context) (stop func()) {
 }
 
 // prepare locks the targets, attests the decision and brings the bytes into the
-// environment's registry: images, then the release document, then tags. Nothing
-// on a target has changed yet.
+// environment's registry (images, then the release document, then tags) and to
+// the targets. Nothing that runs on a target has changed yet.
 func (r *promotion) prepare(ctx context.Context) error {
-	for _, h := range r.hosts {
-		if err := r.lock(ctx, h); err != nil {
+	for _, step := range []func(context.Context) error{r.lockAll, r.attestDecision, r.copy, r.fetchImages} {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
-	if err := r.attestDecision(ctx); err != nil {
-		return err
-	}
-	return r.copy(ctx)
+	return nil
 }
 
 func (r *promotion) copy(ctx context.Context) (err error) {
@@ -120,47 +116,6 @@ func (r *promotion) copy(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return nil
-}
-
-// rollOut changes one target after the other and reads each back before the
-// next one is touched. What Apply replaced stays, stopped, until all are done.
-func (r *promotion) rollOut(ctx context.Context) error {
-	for _, h := range r.hosts {
-		if err := r.rollOutTo(ctx, h); err != nil {
-			return fmt.Errorf("%s: %w", h.target.Name, err)
-		}
-	}
-	for _, h := range r.hosts {
-		if err := h.Commit(ctx, r.desired(h), r.guard(h)); err != nil {
-			return fmt.Errorf("%s: %w", h.target.Name, err)
-		}
-	}
-	return nil
-}
-
-func (r *promotion) rollOutTo(ctx context.Context, h *host) (err error) {
-	step := event.Start(ctx, "[deploy] %s %s", r.env.Name, h.target.Name)
-	defer func() { step.Done(err) }()
-	if err := r.guard(h)(ctx); err != nil {
-		return err
-	}
-	if err := h.Apply(ctx, r.desired(h), r.guard(h)); err != nil {
-		h.status.Status, h.status.Message = "failed", err.Error()
-		h.touched = h.touched || release.KindOf(err) == release.KindBroken
-		return err
-	}
-	h.touched = true
-	running, reasons, err := h.ReadBack(ctx, r.desired(h))
-	if err != nil {
-		return err
-	}
-	h.status.Running = running
-	if len(reasons) > 0 {
-		h.status.Status = "failed"
-		return denial("what runs is not what was promoted", reasons)
-	}
-	h.status.Status = "deployed"
 	return nil
 }
 
@@ -259,6 +214,7 @@ func (r *promotion) unlock(ctx context.Context) {
 func (r *promotion) abandon(ctx context.Context, cause error) (Promotion, error) {
 	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
 	defer cancel()
+	r.survey(ctx)
 	entry, err := r.closeRecord(clean, release.RolledBack, "ended before any target was touched: "+oneLine(cause))
 	if err != nil {
 		return r.result(&r.intent), errors.Join(cause, err)
@@ -267,8 +223,10 @@ func (r *promotion) abandon(ctx context.Context, cause error) (Promotion, error)
 	return r.result(&entry), cause
 }
 
-func (r *promotion) interrupted(cause error) error {
-	return release.Faultf(release.KindInterrupted, "promote resume "+r.env.Name, "interrupted while deploying to %s; record %d stays open: %w", r.env.Name, r.intent.Record.Sequence, cause)
+// interrupted leaves the record open, and says what each target runs.
+func (r *promotion) interrupted(ctx context.Context, cause error) (Promotion, error) {
+	r.survey(ctx)
+	return r.result(&r.intent), release.Faultf(release.KindInterrupted, "promote resume "+r.env.Name, "interrupted while deploying to %s; record %d stays open: %w", r.env.Name, r.intent.Record.Sequence, cause)
 }
 
 // failed undoes what was done, if the environment says so, and records which.
@@ -279,10 +237,15 @@ func (r *promotion) failed(ctx context.Context, cause error) (Promotion, error) 
 	if !slices.ContainsFunc(r.hosts, func(h *host) bool { return h.touched }) {
 		return r.abandon(ctx, cause)
 	}
-	if r.env.OnFailure == "stop" {
-		return r.broken(ctx, cause, errors.New("onFailure is stop"))
+	err := errors.New("onFailure is stop")
+	if r.env.OnFailure != "stop" {
+		err = r.undo(ctx)
 	}
-	if err := r.undo(ctx); err != nil {
+	r.survey(ctx)
+	if err == nil {
+		err = r.unreachable()
+	}
+	if err != nil {
 		return r.broken(ctx, cause, err)
 	}
 	entry, err := r.closeRecord(ctx, release.RolledBack, oneLine(cause))
@@ -294,26 +257,35 @@ func (r *promotion) failed(ctx context.Context, cause error) (Promotion, error) 
 		"deploying to %s failed and was undone: %w", r.env.Name, cause)
 }
 
-// undo brings back, in reverse order, what every touched target ran before.
+// undo brings back, in reverse order, what every touched target ran before. One
+// that cannot be undone does not keep the others from it.
 func (r *promotion) undo(ctx context.Context) (err error) {
 	step := event.Start(ctx, "[undo] %s", r.env.Name)
 	defer func() { step.Done(err) }()
-	for i := len(r.hosts) - 1; i >= 0; i-- {
-		h := r.hosts[i]
-		if !h.touched {
-			continue
+	var errs []error
+	for _, b := range slices.Backward(r.batches()) {
+		err := together(ctx, slices.Clone(b.hosts), len(b.hosts), r.undoOn)
+		if ctx.Err() != nil || release.KindOf(err) == release.KindHeld {
+			return err // not now, or not ours any more
 		}
-		err := h.Undo(ctx, r.desired(h), r.guard(h))
-		if errors.Is(err, ErrCommitted) {
-			err = r.restore(ctx, h)
-		}
-		if err != nil {
-			h.status.Status, h.status.Message = "failed", err.Error()
-			return fmt.Errorf("%s: %w", h.target.Name, err)
-		}
-		h.status.Status = "rolledBack"
-		h.status.Running = r.recordedOr(h).Running
+		errs = append(errs, err)
 	}
+	return errors.Join(errs...)
+}
+
+func (r *promotion) undoOn(ctx context.Context, h *host) error {
+	if !h.touched {
+		return nil
+	}
+	err := h.Undo(ctx, r.desired(h), r.guard(h))
+	if errors.Is(err, ErrCommitted) {
+		err = r.restore(ctx, h)
+	}
+	if err != nil {
+		h.status.Status, h.status.Message = "failed", oneLine(err)
+		return err
+	}
+	h.status.Status = "rolledBack"
 	return nil
 }
 
@@ -336,7 +308,10 @@ func (r *promotion) restore(ctx context.Context, h *host) error {
 // broken records a failure that a person must look at; the record stays open.
 func (r *promotion) broken(ctx context.Context, cause, why error) (Promotion, error) {
 	if ctx.Err() != nil {
-		return r.result(&r.intent), r.interrupted(cause)
+		return r.interrupted(ctx, cause)
+	}
+	if release.KindOf(why) == release.KindHeld {
+		return r.result(&r.intent), why // fenced in the middle of undoing
 	}
 	entry, err := r.closeRecord(ctx, release.FailedPhase, oneLine(cause)+"; "+oneLine(why))
 	fault := release.Faultf(release.KindBroken, "look at the targets named above, then promote resume "+r.env.Name,

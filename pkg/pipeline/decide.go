@@ -38,8 +38,17 @@ func (r *promotion) fetch(ctx context.Context) (err error) {
 	if r.workload, err = r.p.Models.Resolve(model, values, images); err != nil {
 		return err
 	}
-	r.images, err = r.p.platformImages(ctx, r.document.Release, r.source, platform(r.hosts[0].info))
-	return err
+	r.images = map[string]map[string]release.PlatformImage{}
+	for _, h := range r.hosts {
+		name := platform(h.info)
+		if r.images[name] != nil {
+			continue
+		}
+		if r.images[name], err = r.p.platformImages(ctx, r.document.Release, r.source, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // platformImages reads each service's image for a platform, from bytes hashed
@@ -77,7 +86,7 @@ func (r *promotion) planTargets(ctx context.Context) error {
 }
 
 func (r *promotion) desired(h *host) Desired {
-	return Desired{Workload: r.workload, Images: r.images, Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy}
+	return Desired{Workload: r.workload, Images: r.images[platform(h.info)], Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy}
 }
 
 // recorded is what the last deployed record says about a target.

@@ -30,8 +30,12 @@ func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
 		known.Users[s.Name] = s.User
 	}
 	subjects := map[string]release.Subject{"": r.subject}
-	for name, image := range r.images {
-		known.Images[name] = []release.PlatformImage{image}
+	for _, platform := range sortedKeys(r.images) {
+		for name, image := range r.images[platform] {
+			known.Images[name] = append(known.Images[name], image)
+		}
+	}
+	for name := range known.Images {
 		subject, err := r.document.Release.Subject(name, r.source)
 		if err != nil {
 			return release.Facts{}, err

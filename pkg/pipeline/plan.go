@@ -14,6 +14,9 @@ type PlanResult struct {
 	Decision    *DecisionResult `json:"decision"`
 	Steps       []release.Step  `json:"steps"`
 	Changes     bool            `json:"changes"`
+	// Rollout is in which order targets are changed; nil where it did not come
+	// to a plan.
+	Rollout *Rollout `json:"rollout,omitempty"`
 }
 
 // Plan says what To would do, and why; it only reads. A denial is a
@@ -24,6 +27,7 @@ func (p *Pipeline) Plan(ctx context.Context, o PromoteOptions) (PlanResult, erro
 	done, err := p.To(ctx, o)
 	out := PlanResult{Environment: done.Environment, Release: done.Release, Version: done.Version, Decision: done.Decision, Steps: []release.Step{}}
 	if done.Plan != nil {
+		out.Rollout = done.Rollout
 		out.Steps, out.Changes = done.Plan.Steps, done.Plan.Changes()
 	}
 	return out, err

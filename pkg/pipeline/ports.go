@@ -197,6 +197,8 @@ type Deployer interface {
 	Info(ctx context.Context) (release.EngineInfo, error)
 	// Plan only reads. It needs no Attempt.
 	Plan(ctx context.Context, d Desired) (release.Plan, error)
+	// Fetch brings the images of d to the target; nothing that runs changes.
+	Fetch(ctx context.Context, d Desired, guard Guard) error
 	// Apply makes the target run d; replaced containers stay, stopped, until
 	// Commit. After an error nothing is undone, and the error is KindBroken if
 	// the target was changed. Interrupted, it can be called again.
@@ -207,6 +209,12 @@ type Deployer interface {
 	Undo(ctx context.Context, d Desired, guard Guard) error
 	// ReadBack says what runs after Apply; the reasons say what differs from d.
 	ReadBack(ctx context.Context, d Desired) ([]release.Running, []release.Reason, error)
+	// Hold watches for a time that the target goes on running d. A service that
+	// turns unhealthy, ends or is restarted meanwhile is an error, at once.
+	Hold(ctx context.Context, d Desired, length time.Duration) error
+	// Uptime is how long the youngest of d's services has run without a break,
+	// by the target's own clock; 0 if one does not run, or it is not known.
+	Uptime(ctx context.Context, d Desired) (time.Duration, error)
 	// Running says what runs in a project by comparing each container's image
 	// with images; it needs no values.
 	Running(ctx context.Context, project string, images map[string]release.PlatformImage) ([]release.Running, []release.Reason, error)

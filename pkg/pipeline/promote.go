@@ -30,8 +30,9 @@ type Promotion struct {
 	Decision    *DecisionResult        `json:"decision"`
 	Targets     []release.TargetStatus `json:"targets"`
 	Record      *RecordResult          `json:"record"`
-	// Plan is set by a dry run.
-	Plan *release.Plan `json:"plan,omitempty"`
+	// Plan is set by a dry run, and Rollout with it.
+	Plan    *release.Plan `json:"plan,omitempty"`
+	Rollout *Rollout      `json:"rollout,omitempty"`
 	// Unchanged is true when everything ran already and nothing was recorded.
 	Unchanged bool `json:"unchanged,omitempty"`
 }
@@ -67,7 +68,7 @@ type promotion struct {
 	source   string // the registry that holds the release now
 	subject  release.Subject
 	document release.Document
-	images   map[string]release.PlatformImage
+	images   map[string]map[string]release.PlatformImage // by platform and service
 	workload release.Workload
 
 	decision release.Decision
@@ -86,6 +87,7 @@ type host struct {
 	locked bool
 	// touched is true from the moment before the first effect.
 	touched bool
+	ran     time.Duration // for how long it has run the release already
 }
 
 // To promotes a release into an environment: verify, decide, copy, deploy,
@@ -207,27 +209,36 @@ func (r *promotion) preflight(ctx context.Context) (err error) {
 	for i, t := range r.env.Targets {
 		r.hosts[i] = &host{target: t, status: release.TargetStatus{Name: t.Name, Status: "skipped", Running: []release.Running{}}}
 	}
-	return each(ctx, r.hosts, func(ctx context.Context, h *host) (err error) {
-		defer func() {
-			if err != nil {
-				h.status.Status = "unreachable"
-			}
-		}()
-		if h.Host, err = r.p.Targets.Open(ctx, h.target); err != nil {
+	r.warnOfGone(ctx)
+	return together(ctx, r.hosts, len(r.hosts), func(ctx context.Context, h *host) error {
+		kept, err := r.reach(ctx, h)
+		if err != nil {
+			h.status.Status, h.status.Message = "unreachable", oneLine(err)
 			return err
 		}
-		if h.info, err = h.Info(ctx); err != nil {
-			return err
-		}
-		r.warn(ctx, h)
-		kept, err := h.ReadCheckpoint(ctx, r.lockName())
-		if err != nil || kept == "" {
-			return err
+		if kept == "" {
+			return nil
 		}
 		// A ledger that does not contain what the target remembers is another
 		// one, or an old copy.
-		return r.p.Ledger.Contains(ctx, []byte(kept))
+		if err := r.p.Ledger.Contains(ctx, []byte(kept)); err != nil {
+			h.status.Message = oneLine(err)
+			return err
+		}
+		return nil
 	})
+}
+
+// reach opens a target and gives the checkpoint that is kept there.
+func (r *promotion) reach(ctx context.Context, h *host) (kept string, err error) {
+	if h.Host, err = r.p.Targets.Open(ctx, h.target); err != nil {
+		return "", err
+	}
+	if h.info, err = h.Info(ctx); err != nil {
+		return "", err
+	}
+	r.warn(ctx, h)
+	return h.ReadCheckpoint(ctx, r.lockName())
 }
 
 const (
@@ -464,7 +475,7 @@ func (r *promotion) dryRun() (Promotion, error) {
 	for _, h := range r.hosts {
 		plan.Steps = append(plan.Steps, h.plan.Steps...)
 	}
-	out.Plan = &plan
+	out.Plan, out.Rollout = &plan, r.rollout()
 	switch r.decision.Result() {
 	case release.Failed:
 		return out, denial(fmt.Sprintf("%s would not be let into %s", out.Version, r.env.Name), failing(r.decision))

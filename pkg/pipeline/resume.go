@@ -42,20 +42,18 @@ func (p *Pipeline) Resume(ctx context.Context, environment string, dryRun bool) 
 		event.Noticef(ctx, "%s would not be let in any more; undoing it", r.document.Release.Version)
 		return r.giveUp(ctx, "the decision does not hold any more")
 	}
-	err = r.attestDecision(ctx)
-	if err == nil {
-		err = r.copy(ctx)
-	}
-	if err != nil {
-		event.Noticef(ctx, "its images cannot be had (%v); undoing it", err)
-		return r.giveUp(ctx, oneLine(err))
+	for _, step := range []func(context.Context) error{r.attestDecision, r.copy, r.fetchImages} {
+		if err := step(ctx); err != nil {
+			event.Noticef(ctx, "its images cannot be had (%v); undoing it", err)
+			return r.giveUp(ctx, oneLine(err))
+		}
 	}
 	err = r.rollOut(ctx)
 	switch {
 	case err == nil:
 		return r.finish(ctx)
 	case ctx.Err() != nil:
-		return r.result(&r.intent), r.interrupted(err)
+		return r.interrupted(ctx, err)
 	}
 	return r.failed(ctx, err)
 }
@@ -134,17 +132,16 @@ func (r *promotion) takeOver(ctx context.Context, old release.Entry) error {
 	r.intent, r.checkpoint = entry, checkpoint
 	_ = r.p.Ledger.Rest(ctx, old.Record.Sequence) // a counter that stays disturbs nobody
 	for _, h := range r.hosts {
-		if err := r.lock(ctx, h); err != nil {
-			return err
-		}
 		h.touched = true
 	}
-	return nil
+	return r.lockAll(ctx)
 }
 
 // giveUp undoes an interrupted promotion; that is a success of resume.
 func (r *promotion) giveUp(ctx context.Context, why string) (Promotion, error) {
-	if err := r.undo(ctx); err != nil {
+	err := r.undo(ctx)
+	r.survey(ctx)
+	if err != nil {
 		return r.broken(ctx, fmt.Errorf("undoing: %s", why), err)
 	}
 	entry, err := r.closeRecord(ctx, release.RolledBack, why)

@@ -1,6 +1,7 @@
 package pipeline_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"encoding/pem"
@@ -329,6 +330,7 @@ type fakeHost struct {
 	name       string
 	running    map[string]release.Digest
 	replaced   map[string]release.Digest
+	attempt    pipeline.Attempt // that replaced it
 	committed  bool
 	commitErr  error
 	lock       *release.LockNote
@@ -337,8 +339,12 @@ type fakeHost struct {
 	applyErr   error // after the first effect
 	pullErr    error // before it
 	undoErr    error
-	attempts   []pipeline.Attempt        // of Undo
-	during     func(ctx context.Context) // runs in the middle of Apply
+	attempts   []pipeline.Attempt                                    // of Undo
+	during     func(ctx context.Context)                             // runs in the middle of Apply
+	after      func(ctx context.Context, guard pipeline.Guard) error // an effect of Apply
+	down       error                                                 // of every call, once it is set
+	uptime     time.Duration
+	holding    func(ctx context.Context, length time.Duration) error
 }
 
 type targets struct{ *world }
@@ -348,7 +354,7 @@ func (t targets) Open(_ context.Context, target release.Target) (pipeline.Host, 
 	if !ok {
 		return nil, release.Unavailable("", "no host %s", target.Name)
 	}
-	return h, nil
+	return h, h.down
 }
 
 func (h *fakeHost) Close() error { return nil }
@@ -367,9 +373,37 @@ func (h *fakeHost) Plan(_ context.Context, d pipeline.Desired) (release.Plan, er
 	return p, nil
 }
 
+func (h *fakeHost) Fetch(ctx context.Context, _ pipeline.Desired, guard pipeline.Guard) error {
+	if err := guard(ctx); err != nil {
+		return err
+	}
+	h.w.note("%s fetches", h.name)
+	return h.pullErr
+}
+
+func (h *fakeHost) Hold(ctx context.Context, _ pipeline.Desired, length time.Duration) error {
+	h.w.note("%s held for %s", h.name, length)
+	if h.holding != nil {
+		return h.holding(ctx, length)
+	}
+	return ctx.Err()
+}
+
+func (h *fakeHost) Uptime(context.Context, pipeline.Desired) (time.Duration, error) {
+	return h.uptime, nil
+}
+
 func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
-	h.replaced, h.committed = map[string]release.Digest{}, false
+	if h.down != nil {
+		return h.down
+	}
+	if h.replaced == nil || h.attempt != d.Attempt {
+		h.replaced, h.committed, h.attempt = map[string]release.Digest{}, false, d.Attempt
+	}
 	for _, s := range d.Workload.Services {
+		if h.running[s.Name] == s.Image.Digest {
+			continue
+		}
 		if h.during != nil {
 			h.during(ctx)
 		}
@@ -379,12 +413,14 @@ func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline
 		if h.applyErr != nil {
 			return release.Faultf(release.KindBroken, "", "applying: %w", h.applyErr)
 		}
-		if h.pullErr != nil {
-			return h.pullErr
-		}
 		h.replaced[s.Name] = h.running[s.Name]
 		h.running[s.Name] = s.Image.Digest
 		h.w.note("%s runs %s", h.name, s.Name)
+		if h.after != nil {
+			if err := h.after(ctx, guard); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -403,8 +439,8 @@ func (h *fakeHost) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.
 
 func (h *fakeHost) Undo(_ context.Context, d pipeline.Desired, _ pipeline.Guard) error {
 	h.attempts = append(h.attempts, d.Attempt)
-	if h.undoErr != nil {
-		return h.undoErr
+	if err := cmp.Or(h.down, h.undoErr); err != nil {
+		return err
 	}
 	if h.committed {
 		return fmt.Errorf("undoing: %w", pipeline.ErrCommitted)
@@ -420,8 +456,17 @@ func (h *fakeHost) Undo(_ context.Context, d pipeline.Desired, _ pipeline.Guard)
 func (h *fakeHost) Running(_ context.Context, _ string, images map[string]release.PlatformImage) ([]release.Running, []release.Reason, error) {
 	var list []release.Running
 	var reasons []release.Reason
+	if h.down != nil {
+		return nil, nil, h.down
+	}
 	for name, image := range images {
-		list = append(list, release.Running{Service: name, Digest: h.running[name]})
+		switch h.running[name] {
+		case release.Digest{}:
+		case image.Config:
+			list = append(list, release.Running{Service: name, Digest: image.Manifest})
+		default:
+			list = append(list, release.Running{Service: name})
+		}
 		if h.running[name] != image.Config {
 			reasons = append(reasons, release.Reason{Rule: "drift/image", Message: name + " runs another image"})
 		}

@@ -28,6 +28,16 @@ type Environment struct {
 	Windows []Window `json:"windows,omitempty"`
 	// OnFailure is "rollback" or "stop".
 	OnFailure string `json:"onFailure"`
+	// Strategy says in which order its targets are changed.
+	Strategy Strategy `json:"strategy,omitzero"`
+}
+
+// Strategy says which targets of an environment are changed first, and how many
+// at once. The zero value is one after the other.
+type Strategy struct {
+	Canary   int           `json:"canary,omitempty"`   // how many targets go first
+	Pause    time.Duration `json:"pause,omitempty"`    // how long they are watched alone
+	Parallel int           `json:"parallel,omitempty"` // at once; below 1 is 1
 }
 
 // Step is one thing to do to a target: one API call, or one small sequence
