@@ -72,6 +72,10 @@ func (n *normalizer) flag(arg string, rest []string) (used int, err error) {
 	case flag == nil:
 		return 0, n.unknown(arg, name)
 	}
+	if maybe := optionalOf(flag); maybe != nil && !inline && len(rest) > 0 && maybe.takes(rest[0]) {
+		*place = append(*place, arg+"="+rest[0])
+		return 1, nil
+	}
 	*place = append(*place, arg)
 	if inline || !takesValue(flag) {
 		return 0, nil
@@ -183,7 +187,26 @@ func find(flags []cli.Flag, name string) cli.Flag {
 	return nil
 }
 
+// optional is the value of a flag that may also stand alone.
+type optional interface {
+	cli.Generic
+	IsBoolFlag() bool // for package flag: it may stand alone
+	takes(word string) bool
+}
+
+func optionalOf(f cli.Flag) optional {
+	if generic, ok := f.(*cli.GenericFlag); ok {
+		if value, ok := generic.Value.(optional); ok {
+			return value
+		}
+	}
+	return nil
+}
+
 func takesValue(f cli.Flag) bool {
+	if optionalOf(f) != nil {
+		return false
+	}
 	doc, ok := f.(cli.DocGenerationFlag)
 	return !ok || doc.TakesValue()
 }

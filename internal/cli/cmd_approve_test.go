@@ -262,6 +262,23 @@ func TestUnfreezeFromTheShell(t *testing.T) {
 	}
 }
 
+// Whoever comes second is told who has the environment, since when and where,
+// and may wait.
+func TestHeldFromTheShell(t *testing.T) {
+	g := newGatehouse(t)
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	g.records = append(g.records, release.Entry{Signer: g.party("ops"), Record: release.Record{Phase: release.Intended, Kind: release.KindPromote,
+		Environment: "production", Version: "v2", Sequence: 4, Time: at, Actor: release.Actor{User: "eve", Host: "laptop", Process: "process 7"}}})
+	const holder = "record 4 of production (promote of v2) is open since 2026-03-01T12:00:00Z: eve on laptop, process 7"
+	g.say("to production", 6, holder, "wait for it (--wait), or if it is gone: promote resume production")
+	g.say("to production --wait 50ms", 6, holder+", and --wait is over", "promote resume production")
+	g.say("rollback production --reason x --wait=50ms -o json", 6, "--wait is over", `"kind":"held"`)
+	g.say("to production --wait=soon", 2, "expected a duration")
+	g.say("to production --wait soon", 2, "takes ENV")
+	g.say("status", 0, "record 4 of v2 by eve on laptop")
+	g.say("freeze production --until 8h --reason new-year", 0, "goes on      record 4 (promote of v2) began before and may finish")
+}
+
 // Whoever is asked says yes, or it is no.
 func TestAsking(t *testing.T) {
 	for answer, yes := range map[string]bool{"y\n": true, "YES\n": true, "\n": false, "n\n": false, "": false, "yesterday\n": false} {

@@ -18,13 +18,53 @@ func releaseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "release", Usage: "`RELEASE`: a digest, at least 12 hex digits of it, or a version"}
 }
 
+// waiting is how long --wait waits: it may stand alone.
+type waiting struct{ time.Duration }
+
+const defaultWait = time.Hour
+
+func (w *waiting) Set(text string) (err error) {
+	if text == "true" {
+		w.Duration = defaultWait
+		return nil
+	}
+	w.Duration, err = duration(text)
+	return err
+}
+
+func (w *waiting) String() string {
+	if w == nil || w.Duration == 0 {
+		return ""
+	}
+	return w.Duration.String()
+}
+
+// IsBoolFlag says so to package flag.
+func (*waiting) IsBoolFlag() bool { return true }
+
+func (*waiting) takes(word string) bool {
+	_, err := duration(word)
+	return err == nil
+}
+
+func waitFlag() cli.Flag {
+	return &cli.GenericFlag{Name: "wait", Value: &waiting{}, Usage: "wait for another promotion of the environment to end: an hour, or `DURATION`"}
+}
+
+func waitOf(c *cli.Context) time.Duration {
+	if w, ok := c.Generic("wait").(*waiting); ok {
+		return w.Duration
+	}
+	return 0
+}
+
 func (r *run) promoteCommands() []*cli.Command {
 	return []*cli.Command{
 		r.command(command{name: "to", usage: "promote: verify, decide, copy, deploy, read back, record", arguments: "ENV", least: 1, most: 1,
 			flags: []cli.Flag{
 				releaseFlag(), allowDirtyFlag(), dryRunFlag(),
 				&cli.BoolFlag{Name: "redeploy", Usage: "run it again even if nothing differs (applies changed secrets)"},
-				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"},
+				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, waitFlag(),
 			}, action: r.to}),
 		r.command(command{name: "plan", usage: "what `to` would do, and why; only reads",
 			flags: []cli.Flag{
@@ -34,7 +74,7 @@ func (r *run) promoteCommands() []*cli.Command {
 		r.command(command{name: "rollback", usage: "go back to the release before, or to another one", arguments: "ENV", least: 1, most: 1,
 			flags: []cli.Flag{
 				&cli.StringFlag{Name: "to", Usage: "`RELEASE` to go back to"}, dryRunFlag(),
-				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger (required)"},
+				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger (required)"}, waitFlag(),
 			}, action: r.rollback}),
 		r.command(command{name: "resume", usage: "finish or undo what was interrupted", arguments: "ENV", least: 1, most: 1,
 			flags: []cli.Flag{dryRunFlag()}, action: r.resume}),
@@ -46,6 +86,7 @@ func (r *run) to(ctx context.Context, c *cli.Context) error {
 		result, err := p.To(ctx, pipeline.PromoteOptions{
 			Environment: c.Args().First(), Release: c.String("release"), Reason: c.String("reason"),
 			AllowDirty: c.Bool("allow-dirty"), Redeploy: c.Bool("redeploy"), DryRun: c.Bool("dry-run"),
+			Wait: waitOf(c),
 		})
 		return r.emitPromotion(result, err)
 	})
@@ -55,6 +96,7 @@ func (r *run) rollback(ctx context.Context, c *cli.Context) error {
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
 		result, err := p.Rollback(ctx, pipeline.PromoteOptions{
 			Environment: c.Args().First(), Release: c.String("to"), Reason: c.String("reason"), DryRun: c.Bool("dry-run"),
+			Wait: waitOf(c),
 		})
 		return r.emitPromotion(result, err)
 	})

@@ -19,6 +19,9 @@ type PromoteOptions struct {
 	AllowDirty  bool
 	Redeploy    bool // recreate what runs even if nothing differs
 	DryRun      bool
+	// Wait is how long to wait for another promotion of the environment to end;
+	// 0 is not at all.
+	Wait time.Duration
 }
 
 // Promotion is what `to`, `rollback` and `resume` give.
@@ -111,10 +114,19 @@ func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, e
 // promote judges again as often as others write to the ledger meanwhile
 // without taking the environment.
 func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (Promotion, error) {
+	deadline := time.Now().Add(o.Wait)
 	for try := 1; ; try++ {
 		r := &promotion{p: p, options: o, kind: kind}
 		out, err := r.run(ctx)
 		r.close()
+		var busy *heldError
+		if o.Wait > 0 && errors.As(err, &busy) {
+			if err := p.await(ctx, busy.open, deadline); err != nil {
+				return out, err
+			}
+			try = 0
+			continue
+		}
 		if try == judgeTries || !errors.Is(err, errJudgeAgain) {
 			return out, err
 		}
@@ -165,6 +177,9 @@ func (r *promotion) start(ctx context.Context) (err error) {
 		return err
 	}
 	if open, ok := r.history.Open(r.env.Name); ok {
+		if gaveUp(r.history, open) {
+			return abandoned(open, "it failed and was not undone")
+		}
 		return held(open)
 	}
 	if last, ok := r.history.Deployed(r.env.Name); ok {
@@ -192,12 +207,6 @@ func (p *Pipeline) checkClock(h release.History) error {
 		return nil
 	}
 	return nil
-}
-
-func held(open release.Entry) error {
-	return release.Faultf(release.KindHeld, "wait for it, or if it is gone: promote resume "+open.Record.Environment,
-		"record %d of %s (%s of %s) is open since %s: %s", open.Record.Sequence, open.Record.Environment,
-		open.Record.Kind, open.Record.Version, open.Record.Time.Format(time.RFC3339), who(open.Record.Actor))
 }
 
 // preflight opens every target and asks it for an answer before anything

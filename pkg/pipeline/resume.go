@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
@@ -82,24 +81,27 @@ func (r *promotion) reopen(ctx context.Context) (*release.Entry, error) {
 		return nil, err
 	}
 	r.kind, r.source = open.Record.Kind, r.p.Project.Registry
-	r.resumed, r.began = true, open.Signer.Name
+	r.resumed, r.began = true, r.firstOf(open).Signer.Name
 	r.options.Reason = open.Record.Reason
 	r.subject = release.Subject{Repository: r.p.Project.Repository(r.source), Digest: open.Record.Release}
 	return &open, nil
 }
 
+// firstOf gives the intended record that a chain of resumes began with.
+func (r *promotion) firstOf(e release.Entry) release.Entry {
+	for e.Record.Resumes != nil && *e.Record.Resumes >= 0 && *e.Record.Resumes < min(e.Record.Sequence, int64(len(r.history))) {
+		e = r.history[*e.Record.Resumes]
+	}
+	return e
+}
+
 // leaseOver holds unless the record's holder is alive. A record that ended as
 // failed has no holder.
 func (r *promotion) leaseOver(ctx context.Context, open release.Entry) (err error) {
-	for _, e := range r.history {
-		if rec := e.Record; rec.Phase == release.FailedPhase && rec.Intent != nil && *rec.Intent == open.Record.Sequence {
-			return nil
-		}
+	if gaveUp(r.history, open) {
+		return nil
 	}
-	lease := r.p.Project.Lease
-	if s := open.Record.LeaseSeconds; s > 0 { // what its holder counts on
-		lease = time.Duration(s) * time.Second
-	}
+	lease := r.p.lease(open)
 	step := event.Start(ctx, "[resume] waiting for the lease of record %d to end (%s)", open.Record.Sequence, lease)
 	defer func() { step.Done(err) }()
 	stale, err := r.p.Ledger.Stale(ctx, open.Record.Sequence, lease)
