@@ -144,6 +144,7 @@ func (d *desk) Append(_ context.Context, r release.Record, size int64) (release.
 
 func (d *desk) Heartbeat(context.Context, int64) error                          { return nil }
 func (d *desk) Rest(context.Context, int64) error                               { return nil }
+func (d *desk) Settle(context.Context) (bool, error)                            { return false, nil }
 func (d *desk) Stale(context.Context, int64, time.Duration) (bool, error)       { return false, nil }
 func (d *desk) Contains(context.Context, []byte) error                          { return nil }
 func (d *desk) Open(context.Context) (pipeline.Signer, error)                   { return d, nil }

@@ -72,7 +72,7 @@ func (w *World) TryDisk(ctx context.Context, p Point) (Row, error) {
 	if err := w.prepare(ctx, production, to); err != nil {
 		return row, err
 	}
-	before, err := w.records(ctx, production)
+	before, err := w.glance(production)
 	if err != nil {
 		return row, err
 	}
@@ -199,7 +199,7 @@ func (w *World) TryRace(ctx context.Context, p Point) (Row, error) {
 	if err := w.prepare(ctx, production, to); err != nil {
 		return row, err
 	}
-	before, err := w.records(ctx, production)
+	before, err := w.glance(production)
 	if err != nil {
 		return row, err
 	}

@@ -2,10 +2,12 @@ package reliability
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -175,7 +177,7 @@ func (p Plan) lane(ctx context.Context, i int, surveyed chan<- []Point, points <
 
 func (p Plan) survey(ctx context.Context, w *World) ([]Point, error) {
 	var all []Point
-	calls := 0
+	calls, update := 0, map[string][]string{}
 	for _, of := range []string{OfUpdate, OfResume, OfFirst} {
 		seen, took, err := w.Survey(ctx, of)
 		if err != nil {
@@ -191,10 +193,16 @@ func (p Plan) survey(ctx context.Context, w *World) ([]Point, error) {
 		}
 		all = append(all, Points(of, seen, took, randoms, most)...)
 		if of == OfUpdate {
-			calls = len(seen[AtCall])
+			calls, update = len(seen[AtCall]), seen
 		}
 	}
-	return slices.Concat(all, DiskPoints(calls, p.Most), RacePoints(p.Races)), nil
+	all = slices.Concat(all, DiskPoints(calls, p.Most), RacePoints(p.Races))
+	random, when := rand.New(rand.NewPCG(6, 6)), map[string]float64{}
+	for _, point := range all {
+		when[point.Key()] = urgency(point, update[point.Where], random)
+	}
+	slices.SortStableFunc(all, func(a, b Point) int { return cmp.Compare(when[a.Key()], when[b.Key()]) })
+	return all, nil
 }
 
 func appendRow(path string, r Row) error {

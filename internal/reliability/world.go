@@ -36,6 +36,7 @@ type World struct {
 	registry *Tap
 	engine   *Tap
 	process  *exec.Cmd // the registry
+	held     int       // trials
 	running  string    // the version in production, as last verified; empty: nothing
 }
 

@@ -161,6 +161,47 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 }
 
+// TestSettle: a record that was whole in the log when its writer was killed is
+// part of the history after Settle, and Settle has nothing to do again.
+func TestSettle(t *testing.T) {
+	dir := filepath.Join(memoryDir(t), "project", "ledger")
+	if err := put(t, &fileStore{dir: dir}, "first", 0); err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_ = put(t, &fileStore{dir: dir, before: func(op string) error {
+			if op == "rename" {
+				panic(killed{})
+			}
+			return nil
+		}}, "dying", 1)
+	}()
+	if n := len(get(t, dir)); n != 1 {
+		t.Fatalf("%d records before", n)
+	}
+	readOnly := plain(&fileStore{dir: dir})
+	readOnly.Sign = nil
+	l, err := Open(t.Context(), readOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Settle(t.Context()); release.KindOf(err) != release.KindConfig {
+		t.Errorf("without a key: %v", err)
+	}
+	if l, err = Open(t.Context(), plain(&fileStore{dir: dir})); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []bool{true, false} {
+		if settled, err := l.Settle(t.Context()); settled != want || err != nil {
+			t.Errorf("settled %t, want %t; %v", settled, want, err)
+		}
+	}
+	if h := get(t, dir); len(h) != 2 || h[1].Record.Reason != "dying" {
+		t.Errorf("%d records after", len(h))
+	}
+}
+
 // TestEveryStepMayFail lets each change of the disk fail once, with each of
 // the errors that disks give. The append says so, and the log is as before.
 func TestEveryStepMayFail(t *testing.T) {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -142,8 +143,7 @@ func (l *Ledger) Append(ctx context.Context, r release.Record, size int64) (rele
 
 func (l *Ledger) append(ctx context.Context, r release.Record, size int64) (release.Entry, error) {
 	if l.o.Sign == nil {
-		return release.Entry{}, release.Faultf(release.KindConfig, "set sign.key in promote.yaml, or pass --key",
-			"appending to the ledger %s: no key to sign records with", l.store)
+		return release.Entry{}, noKey(l.store)
 	}
 	t := l.tip
 	if t == nil || t.size() != size {
@@ -205,6 +205,32 @@ func (l *Ledger) extend(ctx context.Context, t *replay, r release.Record) (relea
 	next.found = next.keep
 	l.tip, l.known = next, next.entries
 	return entry, nil
+}
+
+// Settle completes what an interrupted append left behind the last checkpoint,
+// as the next Append would, and reports whether there was anything. Until then
+// the record is neither part of the history nor gone.
+func (l *Ledger) Settle(ctx context.Context) (bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, err := l.load(ctx)
+	if err != nil || t.pending == nil {
+		return false, err
+	}
+	if l.o.Sign == nil {
+		return false, noKey(l.store)
+	}
+	if err := l.adopt(ctx, t); err != nil && !errors.Is(err, ErrMoved) { // moved: somebody else did
+		l.tip = nil
+		return false, err
+	}
+	l.tip = nil
+	return true, nil
+}
+
+func noKey(s Store) error {
+	return release.Faultf(release.KindConfig, "set sign.key in promote.yaml, or pass --key",
+		"appending to the ledger %s: no key to sign records with", s)
 }
 
 // adopt covers the one whole record that an interrupted append left behind the

@@ -148,6 +148,9 @@ type Ledger interface {
 	// Append adds a record to a log of the given size; if the log has moved,
 	// the error is release.ErrMoved.
 	Append(ctx context.Context, r release.Record, size int64) (release.Entry, release.Checkpoint, error)
+	// Settle completes the record that an interrupted append left half written,
+	// and reports whether there was one.
+	Settle(ctx context.Context) (bool, error)
 	Heartbeat(ctx context.Context, intent int64) error
 	// Stale watches until an intent's lease is over (true) or its holder
 	// shows life (false). It takes at most one lease.

@@ -66,6 +66,9 @@ func (r *promotion) reopen(ctx context.Context) (*release.Entry, error) {
 	if r.history, r.checkpoint, err = r.p.Ledger.Read(ctx); err != nil {
 		return nil, err
 	}
+	if err := r.settle(ctx); err != nil {
+		return nil, err
+	}
 	if last, ok := r.history.Deployed(r.env.Name); ok {
 		r.current = &last
 	}
@@ -93,6 +96,21 @@ func (r *promotion) firstOf(e release.Entry) release.Entry {
 		e = r.history[*e.Record.Resumes]
 	}
 	return e
+}
+
+// settle makes a record that was being written when its writer was killed part
+// of the history: an intent that nobody sees could not be resumed, and an
+// outcome that nobody sees would be recorded twice.
+func (r *promotion) settle(ctx context.Context) error {
+	if r.options.DryRun {
+		return nil
+	}
+	settled, err := r.p.Ledger.Settle(ctx)
+	if err != nil || !settled {
+		return err
+	}
+	r.history, r.checkpoint, err = r.p.Ledger.Read(ctx)
+	return err
 }
 
 // leaseOver holds unless the record's holder is alive. A record that ended as

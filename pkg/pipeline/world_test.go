@@ -297,6 +297,8 @@ func (w *world) Append(_ context.Context, r release.Record, size int64) (release
 	return e, release.Checkpoint{TreeSize: size + 1, Envelope: fmt.Appendf(nil, "%d", size+1)}, nil
 }
 
+func (w *world) Settle(context.Context) (bool, error) { return false, nil }
+
 func (w *world) Heartbeat(_ context.Context, intent int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
