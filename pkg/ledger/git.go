@@ -47,11 +47,12 @@ type gitStore struct {
 		version [2]int
 	}
 	beats gitBeats
+	grace time.Duration // how long a push goes on after a signal
 }
 
 // NewGitStore gives a store in a branch of a git repository. It asks nothing
 // yet: what is wrong with the place shows when it is first used.
-func NewGitStore(o GitOptions) Store { return &gitStore{o: o} }
+func NewGitStore(o GitOptions) Store { return &gitStore{o: o, grace: pushGrace} }
 
 // String names the branch and its repository, without credentials.
 func (s *gitStore) String() string {

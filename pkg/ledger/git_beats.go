@@ -65,8 +65,11 @@ func (s *gitStore) beat(ctx context.Context, intent, count int64) error {
 			return err
 		}
 	}
-	c, err := s.beatAt(ctx, "push", "--quiet", "--force", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no",
-		remoteName, commit+":"+ref)
+	args := []string{"push", "--quiet", "--force", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no"}
+	if s.place().local {
+		args = append(args, "--receive-pack="+s.receivePack())
+	}
+	c, err := s.beatAt(ctx, append(args, remoteName, commit+":"+ref)...)
 	if err != nil {
 		return err
 	}

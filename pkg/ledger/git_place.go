@@ -24,6 +24,7 @@ type place struct {
 	settings []setting // its address, and what the checkout configures for it
 	address  string    // without credentials
 	local    bool      // on this machine: no network, and its disk is ours to sync
+	hooks    string    // where a local repository's own hooks are
 	name     string    // who commits
 	email    string
 }
@@ -131,8 +132,31 @@ func (s *gitStore) locate(ctx context.Context, p place, address string) (place, 
 	if err != nil {
 		return place{}, err
 	}
-	p.local = isLocal(strings.TrimRight(string(out), "\n"))
-	return p, nil
+	where := strings.TrimRight(string(out), "\n")
+	if p.local = isLocal(where); p.local {
+		p.hooks, err = hooksOf(ctx, strings.TrimPrefix(where, "file://"))
+	}
+	return p, err
+}
+
+// hooksOf finds the hooks that whoever keeps a repository on this machine gave
+// it. Those that a user configured for all of their own repositories are not
+// among them.
+func hooksOf(ctx context.Context, path string) (string, error) {
+	c := call{args: []string{"-C", path, "config", "-z", "--show-scope", "--get-all", "core.hooksPath"}, limit: localTime}
+	out, err := c.run(ctx)
+	var failed *gitError
+	if err != nil && !errors.As(err, &failed) {
+		return "", err // else there is none, or no repository: that shows later
+	}
+	hooks := "hooks"
+	fields := strings.Split(string(out), "\x00")
+	for i := 0; i+1 < len(fields); i += 2 {
+		if fields[i] == "system" || fields[i] == "local" || fields[i] == "worktree" {
+			hooks = fields[i+1]
+		}
+	}
+	return hooks, nil
 }
 
 // nowhere keeps git from finding a repository above its working directory.

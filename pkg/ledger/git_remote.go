@@ -17,7 +17,6 @@ import (
 const (
 	remoteTries = 4
 	remoteTime  = 40 * time.Second // of all tries but a fetch's
-	firstPause  = 250 * time.Millisecond
 	slowest     = 128 << 10 // bytes a second of a line that imports a log
 	// pushGrace is how long a push goes on after a signal: killed in the middle
 	// it would leave in doubt what it did.
@@ -25,6 +24,10 @@ const (
 	// settleTime bounds the question that follows when it is in doubt.
 	settleTime = 3 * time.Second
 )
+
+// firstPause is the first wait between two tries; each next one is twice as
+// long.
+var firstPause = 250 * time.Millisecond
 
 // at gives a run of git in the cache's repository.
 func (s *gitStore) at(limit time.Duration, args ...string) call {
@@ -139,12 +142,12 @@ func (s *gitStore) publish(ctx context.Context, base, next *tip) error {
 func (s *gitStore) push(ctx context.Context, base, next *tip) (outcome, error) {
 	args := []string{"push", "--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no",
 		"--force-with-lease=" + s.ref() + ":" + base.commit}
-	if s.place().local { // a repository of ours to sync: elsewhere its host decides
-		args = append(args, "--receive-pack=git -c core.fsync=all -c core.fsyncObjectFiles=true receive-pack")
+	if s.place().local { // its disk is ours to sync; elsewhere the host decides
+		args = append(args, "--receive-pack="+s.receivePack())
 	}
 	limit := pushTime + time.Duration(max(0, len(next.log)-len(base.log))/slowest)*time.Second
 	c := s.at(limit, append(args, remoteName, next.commit+":"+s.ref())...)
-	c.grace = pushGrace
+	c.grace = s.grace
 	out, err := c.run(ctx)
 	if err == nil {
 		return pushed, nil
@@ -157,6 +160,12 @@ func (s *gitStore) push(ctx context.Context, base, next *tip) (outcome, error) {
 		}
 	}
 	return unanswered, err
+}
+
+// receivePack is the other end of a push on this machine, as the shell is told.
+func (s *gitStore) receivePack() string {
+	hooks := "'" + strings.ReplaceAll(s.place().hooks, "'", `'\''`) + "'"
+	return "git -c core.fsync=all -c core.fsyncObjectFiles=true -c core.hooksPath=" + hooks + " receive-pack"
 }
 
 // rejection reads the line of --porcelain about a branch that was not updated.

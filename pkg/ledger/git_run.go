@@ -102,17 +102,17 @@ func (c call) run(ctx context.Context) ([]byte, error) {
 	case out.over:
 		return nil, fmt.Errorf("git %s printed more than %d bytes", c.name(), out.most)
 	case err == nil:
-		return out.Bytes(), nil
+		return out.kept.Bytes(), nil
 	case running.Err() != nil && ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-	failure := &gitError{command: c.name(), code: -1, said: clean(said.String()), late: running.Err() != nil}
+	failure := &gitError{command: c.name(), code: -1, said: clean(said.kept.String()), late: running.Err() != nil}
 	if cmd.ProcessState != nil {
 		failure.code = cmd.ProcessState.ExitCode()
 	} else {
 		failure.said = err.Error()
 	}
-	return out.Bytes(), failure
+	return out.kept.Bytes(), failure
 }
 
 // name gives the git command without its options.
@@ -132,24 +132,25 @@ func (c call) lifetime(ctx context.Context) (context.Context, context.CancelFunc
 	return running, func() { stop(); cancel() }
 }
 
-// bounded keeps the first bytes that are written to it.
+// bounded keeps the first bytes that are written to it. The buffer is no
+// embedded one: its ReadFrom would take everything.
 type bounded struct {
-	bytes.Buffer
+	kept bytes.Buffer
 	most int
 	over bool
 	stop func()
 }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := b.most - b.Len(); len(p) > room {
+	if room := b.most - b.kept.Len(); len(p) > room {
 		b.over = true
-		b.Buffer.Write(p[:max(room, 0)])
+		b.kept.Write(p[:max(room, 0)])
 		if b.stop != nil {
 			b.stop()
 		}
 		return len(p), nil
 	}
-	return b.Buffer.Write(p)
+	return b.kept.Write(p)
 }
 
 // everyRun are the settings of every run: no hook, no housekeeping behind our

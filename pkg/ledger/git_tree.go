@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -55,8 +56,8 @@ func (s *gitStore) load(ctx context.Context, commit string) (*tip, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case files[0] == nil:
-		return nil, &foreignError{errors.New("it has no file " + formatFile)}
+	case files[0] == nil || files[1] == nil:
+		return nil, s.lacking(ctx, commit)
 	case string(files[0]) != formatText:
 		return nil, &foreignError{fmt.Errorf("its format is %.40q, this version of promote knows %q", files[0], formatText)}
 	case len(files[1]) > maxCheckpoint:
@@ -68,6 +69,20 @@ func (s *gitStore) load(ctx context.Context, commit string) (*tip, error) {
 	}
 	t.log, err = s.assemble(ctx, t.segments)
 	return t, err
+}
+
+// lacking tells a branch without our files from a cache without their content.
+func (s *gitStore) lacking(ctx context.Context, commit string) error {
+	out, err := s.at(localTime, "ls-tree", "-z", "--name-only", "--full-tree", commit, "--", formatFile, checkpointFile).run(ctx)
+	if err != nil {
+		return s.local(err)
+	}
+	for _, name := range []string{formatFile, checkpointFile} {
+		if !strings.Contains("\x00"+string(out), "\x00"+name+"\x00") {
+			return &foreignError{errors.New("it has no file " + name)}
+		}
+	}
+	return &damagedError{errors.New("it lacks files of commit " + commit)}
 }
 
 // listSegments lists the log's pieces in their order.
@@ -83,10 +98,13 @@ func (s *gitStore) listSegments(ctx context.Context, commit string) ([]segment, 
 			continue
 		}
 		about, path, _ := strings.Cut(entry, "\t")
-		var mode, kind string
+		var mode, kind, size string
 		var next segment
-		n, _ := fmt.Sscan(about, &mode, &kind, &next.id, &next.size)
-		if n != 4 || mode != "100644" || kind != "blob" || path != segmentPath(len(list)) || len(list) == maxSegments {
+		_, _ = fmt.Sscan(about, &mode, &kind, &next.id, &size)
+		if size == "BAD" {
+			return nil, &damagedError{errors.New("it lacks " + path)}
+		}
+		if next.size, err = strconv.ParseInt(size, 10, 64); err != nil || mode != "100644" || kind != "blob" || path != segmentPath(len(list)) || len(list) == maxSegments {
 			return nil, &foreignError{fmt.Errorf("%.100q is where %s is expected", path, segmentPath(len(list)))}
 		}
 		if total += next.size; total > maxLog {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,9 +19,27 @@ import (
 // childDir tells a copy of the test binary that it is a contender.
 const childDir = "LEDGER_TEST_DIR"
 
+// childCache tells it that the ledger is a branch of a repository there, and
+// where its cache is; childRounds how often to win. Without rounds it adds one
+// line of its own.
+const (
+	childCache  = "LEDGER_TEST_CACHE"
+	childRounds = "LEDGER_TEST_ROUNDS"
+)
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childDir); dir != "" {
-		if err := contend(dir); err != nil {
+		store := ledger.NewFileStore(dir)
+		if cache := os.Getenv(childCache); cache != "" {
+			store = gitStore(dir, cache)
+		}
+		rounds, err := strconv.Atoi(os.Getenv(childRounds))
+		if err != nil {
+			err = add(context.Background(), store, "theirs\n")
+		} else {
+			err = contend(store, rounds)
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -29,18 +48,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-const roundsOfAProcess = 10
-
 // contend appends with the size that it read until it has won its rounds, and
 // prints which records are its own.
-func contend(dir string) error {
-	o := ledgertest.Options(ledger.NewFileStore(dir))
+func contend(store ledger.Store, rounds int) error {
+	o := ledgertest.Options(store)
 	ctx := context.Background()
 	l, err := ledger.Open(ctx, o)
 	if err != nil {
 		return err
 	}
-	for won := 0; won < roundsOfAProcess; {
+	for won := 0; won < rounds; {
 		_, c, err := l.Read(ctx)
 		if err != nil {
 			return err
@@ -63,13 +80,26 @@ func contend(dir string) error {
 // TestProcessesRace lets processes append to one directory: each record has one
 // winner, and every winner's record is there.
 func TestProcessesRace(t *testing.T) {
-	const processes = 3
 	dir := filepath.Join(t.TempDir(), "ledger")
+	race(t, ledger.NewFileStore(dir), 3, 10, func(int) []string { return []string{childDir + "=" + dir} })
+}
+
+// TestGitProcessesRace lets processes append to one branch, two of them of one
+// machine.
+func TestGitProcessesRace(t *testing.T) {
+	remote, caches := bare(t), []string{shm(t), shm(t)}
+	race(t, gitStore(remote, caches[0]), 3, 2, func(i int) []string {
+		return []string{childDir + "=" + remote, childCache + "=" + caches[i%2]}
+	})
+}
+
+func race(t *testing.T, store ledger.Store, processes, rounds int, env func(i int) []string) {
+	t.Helper()
 	var running []*exec.Cmd
 	outs := make([]strings.Builder, processes)
 	for i := range processes {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
+		cmd.Env = append(append(os.Environ(), childRounds+"="+strconv.Itoa(rounds)), env(i)...)
 		cmd.Stdout, cmd.Stderr = &outs[i], os.Stderr
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -96,9 +126,9 @@ func TestProcessesRace(t *testing.T) {
 			winner[sequence] = pid
 		}
 	}
-	h, _, err := opened(t, ledgertest.Options(ledger.NewFileStore(dir))).Read(t.Context())
-	if err != nil || len(h) != processes*roundsOfAProcess || len(winner) != len(h) {
-		t.Fatalf("%d records, %d winners, %v; want %d", len(h), len(winner), err, processes*roundsOfAProcess)
+	h, _, err := opened(t, ledgertest.Options(store)).Read(t.Context())
+	if err != nil || len(h) != processes*rounds || len(winner) != len(h) {
+		t.Fatalf("%d records, %d winners, %v; want %d", len(h), len(winner), err, processes*rounds)
 	}
 	for _, e := range h {
 		if e.Record.Actor.Process != winner[e.Record.Sequence] {
