@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants fuzz bench bench-smoke lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability fuzz bench bench-smoke lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -60,6 +60,14 @@ smoke-variants: build ## services that misbehave, each many times: the table in 
 	-args -rounds '$(ROUNDS)' -lanes '$(LANES)' -variants '$(VARIANTS)' -table '$(CURDIR)/docs/smoke.md'
 	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" nice go test -tags=e2e -count=1 -timeout 3h -run TestTheExampleIsJudged ./internal/e2e \
 	-args -rounds '$(ROUNDS)' -variants '$(VARIANTS)' -table '$(CURDIR)/docs/smoke.md'
+
+# It goes on where it was cut short: bin/reliability.jsonl keeps what was tried.
+reliability: build ## promotions killed everywhere, raced, let down by disks: docs/reliability.md; takes hours
+	@scripts/packages docker bash; $(setup); \
+	nice go test -count=1 -timeout 3h -run TestRaces ./pkg/pipeline -args -races '$(or $(RACES),200)' -git-races '$(or $(GITRACES),$(or $(RACES),200))' -races-out '$(CURDIR)/bin/races.json'; \
+	go build -o bin/reliability ./internal/reliability/cmd; \
+	nice bin/reliability -work '$(CURDIR)/bin/reliability.d' -rows '$(CURDIR)/bin/reliability.jsonl' -races-file '$(CURDIR)/bin/races.json' -table '$(CURDIR)/docs/reliability.md' \
+	-points '$(or $(POINTS),0)' -randoms '$(or $(RANDOMS),200)' -races '$(ROUNDS)' -lanes '$(or $(KILL_LANES),1)' -clean
 
 # FUZZTIME is how long each runs; FUZZ chooses by package and name.
 fuzz: ## every parser of outside bytes, fuzzed for FUZZTIME (60s) each: docs/fuzzing.md

@@ -99,9 +99,12 @@ func (w *World) look(ctx context.Context) error {
 	if err := w.must(ctx, nil, "resume", production); err != nil {
 		return err
 	}
-	var err error
-	w.running, err = w.which(ctx, production, versions...)
-	return err
+	var err error // somebody may have cleaned up since
+	if w.running, err = w.which(ctx, production, versions...); err != nil {
+		fmt.Fprintf(w.o.Log, "%s: %v; deploying again\n", w.state.Name, err)
+		return w.recover(ctx, production, nil)
+	}
+	return nil
 }
 
 // record is what matters of a ledger's record.

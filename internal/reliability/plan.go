@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Plan says what Run tries.
@@ -179,7 +180,7 @@ func (p Plan) survey(ctx context.Context, w *World) ([]Point, error) {
 	var all []Point
 	calls, update := 0, map[string][]string{}
 	for _, of := range []string{OfUpdate, OfResume, OfFirst} {
-		seen, took, err := w.Survey(ctx, of)
+		seen, took, err := p.surveyed(ctx, w, of)
 		if err != nil {
 			return nil, fmt.Errorf("surveying %s: %w", of, err)
 		}
@@ -203,6 +204,29 @@ func (p Plan) survey(ctx context.Context, w *World) ([]Point, error) {
 	}
 	slices.SortStableFunc(all, func(a, b Point) int { return cmp.Compare(when[a.Key()], when[b.Key()]) })
 	return all, nil
+}
+
+// surveyed gives what an earlier run counted, so that both mean the same by the
+// n-th request, or counts.
+func (p Plan) surveyed(ctx context.Context, w *World, of string) (map[string][]string, time.Duration, error) {
+	var kept struct {
+		Seen map[string][]string
+		Took time.Duration
+	}
+	file := filepath.Join(p.World.Dir, "survey-"+of+".json")
+	if raw, err := os.ReadFile(file); err == nil {
+		err = json.Unmarshal(raw, &kept)
+		return kept.Seen, kept.Took, err
+	}
+	var err error
+	if kept.Seen, kept.Took, err = w.Survey(ctx, of); err != nil {
+		return nil, 0, err
+	}
+	raw, err := json.Marshal(kept)
+	if err != nil {
+		return nil, 0, err
+	}
+	return kept.Seen, kept.Took, os.WriteFile(file, raw, 0o644)
 }
 
 func appendRow(path string, r Row) error {

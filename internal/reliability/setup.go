@@ -95,7 +95,11 @@ func (w *World) setUp(ctx context.Context) error {
 	if err := w.git(ctx, "init", "-q", "-b", "main"); err != nil {
 		return err
 	}
-	for _, version := range versions {
+	list := versions
+	if w.o.Brief {
+		list = versions[1:]
+	}
+	for _, version := range list {
 		fmt.Fprintf(w.o.Log, "%s: releasing %s\n", w.state.Name, version)
 		if err := os.WriteFile(filepath.Join(w.tree, "version"), []byte(version+"\n"), 0o644); err != nil {
 			return err
@@ -108,7 +112,11 @@ func (w *World) setUp(ctx context.Context) error {
 		if err := w.must(ctx, nil, "to", "staging"); err != nil {
 			return err
 		}
-		if err := w.learn(ctx, version); err != nil {
+		learn := w.learn
+		if w.o.Brief {
+			learn = func(ctx context.Context, version string) error { return w.learnImages(ctx, "staging", version) }
+		}
+		if err := learn(ctx, version); err != nil {
 			return err
 		}
 	}
@@ -125,19 +133,25 @@ func (w *World) learn(ctx context.Context, version string) error {
 		return err
 	}
 	w.running = version
-	list, err := w.containers(ctx, production)
-	if err != nil {
+	w.state.References[version] = nil
+	for _, i := range result.Images {
+		w.state.References[version] = append(w.state.References[version], i.Repository+"@"+i.Digest)
+	}
+	if err := w.learnImages(ctx, production, version); err != nil {
 		return err
 	}
+	return w.whole(ctx, production, version)
+}
+
+// learnImages remembers which images an environment runs.
+func (w *World) learnImages(ctx context.Context, env, version string) error {
+	list, err := w.containers(ctx, env)
 	images := map[string]string{}
 	for _, c := range list {
 		images[c.Service] = c.Image
 	}
-	w.state.Images[version], w.state.References[version] = images, nil
-	for _, i := range result.Images {
-		w.state.References[version] = append(w.state.References[version], i.Repository+"@"+i.Digest)
-	}
-	return w.whole(ctx, production, version)
+	w.state.Images[version] = images
+	return err
 }
 
 func (w *World) git(ctx context.Context, args ...string) error {

@@ -23,6 +23,7 @@ type Options struct {
 	Tracer string // a program that runs Trace; empty: no system calls are struck
 	Dir    string // the workspace; one that is there is used again
 	Docker string // the engine's socket: unix:///…
+	Brief  bool   // set up for first deployments only: one release, in staging
 	Log    io.Writer
 }
 
