@@ -78,10 +78,11 @@ func Open(ctx context.Context, o Options) (*World, error) {
 	if err := w.start(ctx); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
+	begin := w.setUp
 	if w.state.Ready {
-		return w, errors.Join(w.look(ctx))
+		begin = w.look
 	}
-	if err := w.setUp(ctx); err != nil {
+	if err := begin(ctx); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	return w, nil

@@ -374,6 +374,8 @@ func (s *fileStore) unwritable(err error) error {
 	switch {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		hint = "free some space under " + s.dir + ""
+	case errors.Is(err, syscall.EFBIG):
+		hint = "raise the limit of a file's size (ulimit -f)"
 	case errors.Is(err, syscall.EROFS):
 		hint = s.dir + " lies on a read-only file system; mount it writable, or set ledger.file in promote.yaml"
 	case errors.Is(err, syscall.EIO):
