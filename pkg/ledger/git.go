@@ -70,6 +70,19 @@ func (s *gitStore) Read(ctx context.Context) (State, error) {
 	return t.state(), nil
 }
 
+// ReadRange gives a part of what Read gives.
+func (s *gitStore) ReadRange(ctx context.Context, from, to int64) (State, bool, error) {
+	state, err := s.Read(ctx)
+	if to < 0 {
+		to = int64(len(state.Log))
+	}
+	if err != nil || from > to || to > int64(len(state.Log)) {
+		return State{}, false, err
+	}
+	state.Log = state.Log[from:to:to]
+	return state, true, nil
+}
+
 // Write makes a commit in the cache and pushes it, on the condition that the
 // branch still is the commit that was read.
 func (s *gitStore) Write(ctx context.Context, from Position, add, checkpoint []byte) error {

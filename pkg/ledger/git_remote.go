@@ -17,7 +17,7 @@ import (
 const (
 	remoteTries = 4
 	remoteTime  = 40 * time.Second // of all tries but a fetch's
-	slowest     = 128 << 10 // bytes a second of a line that imports a log
+	slowest     = 128 << 10        // bytes a second of a line that imports a log
 	// pushGrace is how long a push goes on after a signal: killed in the middle
 	// it would leave in doubt what it did.
 	pushGrace = 5 * time.Second
