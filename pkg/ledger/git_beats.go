@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,10 +67,11 @@ func (s *gitStore) beat(ctx context.Context, intent, count int64) error {
 		}
 	}
 	args := []string{"push", "--quiet", "--force", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no"}
-	if s.place().local {
-		args = append(args, "--receive-pack="+s.receivePack())
+	other, err := s.receivePack(ctx)
+	if err != nil {
+		return err
 	}
-	c, err := s.beatAt(ctx, append(args, remoteName, commit+":"+ref)...)
+	c, err := s.beatAt(ctx, slices.Concat(args, other, []string{remoteName, commit + ":" + ref})...)
 	if err != nil {
 		return err
 	}

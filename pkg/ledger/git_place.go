@@ -24,7 +24,7 @@ type place struct {
 	settings []setting // its address, and what the checkout configures for it
 	address  string    // without credentials
 	local    bool      // on this machine: no network, and its disk is ours to sync
-	hooks    string    // where a local repository's own hooks are
+	path     string    // of a local repository
 	name     string    // who commits
 	email    string
 }
@@ -81,6 +81,7 @@ func (s *gitStore) resolve(ctx context.Context) (place, error) {
 	}
 	p := place{name: "promote", email: "promote@localhost"}
 	var urls, pushURLs, remotes []string
+	rewrites := false
 	prefix := "remote." + s.o.Remote + "."
 	fields := strings.Split(string(raw), "\x00")
 	for i := 0; i+1 < len(fields); i += 2 {
@@ -101,6 +102,7 @@ func (s *gitStore) resolve(ctx context.Context) (place, error) {
 		case key == "user.email" && value != "":
 			p.email = value
 		}
+		rewrites = rewrites || strings.HasPrefix(key, "url.")
 		if name, ok := strings.CutSuffix(strings.TrimPrefix(key, "remote."), ".url"); ok {
 			remotes = append(remotes, name)
 		}
@@ -122,21 +124,19 @@ func (s *gitStore) resolve(ctx context.Context) (place, error) {
 		return place{}, err
 	}
 	p.settings = append(p.settings, setting{"remote." + remoteName + ".url", address})
-	return s.locate(ctx, p, address)
-}
-
-// locate finds where the address leads once the user's settings rewrote it.
-func (s *gitStore) locate(ctx context.Context, p place, address string) (place, error) {
 	p.address = withoutCredentials(address)
-	out, err := call{args: []string{"ls-remote", "--get-url", remoteName}, settings: p.settings, limit: localTime, env: nowhere}.run(ctx)
-	if err != nil {
-		return place{}, err
+	where := address
+	if rewrites {
+		out, err := call{args: []string{"ls-remote", "--get-url", remoteName}, settings: p.settings, limit: localTime, env: nowhere}.run(ctx)
+		if err != nil {
+			return place{}, err
+		}
+		where = strings.TrimRight(string(out), "\n")
 	}
-	where := strings.TrimRight(string(out), "\n")
 	if p.local = isLocal(where); p.local {
-		p.hooks, err = hooksOf(ctx, strings.TrimPrefix(where, "file://"))
+		p.path = strings.TrimPrefix(where, "file://")
 	}
-	return p, err
+	return p, nil
 }
 
 // hooksOf finds the hooks that whoever keeps a repository on this machine gave
@@ -147,7 +147,7 @@ func hooksOf(ctx context.Context, path string) (string, error) {
 	out, err := c.run(ctx)
 	var failed *gitError
 	if err != nil && !errors.As(err, &failed) {
-		return "", err // else there is none, or no repository: that shows later
+		return "", err // else there is none
 	}
 	hooks := "hooks"
 	fields := strings.Split(string(out), "\x00")

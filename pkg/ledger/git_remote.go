@@ -111,13 +111,7 @@ func (s *gitStore) publish(ctx context.Context, base, next *tip) error {
 		case unanswered:
 			doubt = doubt || !beforeSending(err)
 		}
-		settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), remoteTime)
-		if ctx.Err() != nil {
-			cancel()
-			settling, cancel = context.WithTimeout(context.WithoutCancel(ctx), settleTime)
-		}
-		there, settled, seen := s.settle(settling, base, next)
-		cancel()
+		seen, there, settled := s.settle(ctx, base, next)
 		switch {
 		case there:
 			return nil
@@ -142,11 +136,12 @@ func (s *gitStore) publish(ctx context.Context, base, next *tip) error {
 func (s *gitStore) push(ctx context.Context, base, next *tip) (outcome, error) {
 	args := []string{"push", "--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no",
 		"--force-with-lease=" + s.ref() + ":" + base.commit}
-	if s.place().local { // its disk is ours to sync; elsewhere the host decides
-		args = append(args, "--receive-pack="+s.receivePack())
+	other, err := s.receivePack(ctx)
+	if err != nil {
+		return declined, err
 	}
 	limit := pushTime + time.Duration(max(0, len(next.log)-len(base.log))/slowest)*time.Second
-	c := s.at(limit, append(args, remoteName, next.commit+":"+s.ref())...)
+	c := s.at(limit, slices.Concat(args, other, []string{remoteName, next.commit + ":" + s.ref()})...)
 	c.grace = s.grace
 	out, err := c.run(ctx)
 	if err == nil {
@@ -162,10 +157,15 @@ func (s *gitStore) push(ctx context.Context, base, next *tip) (outcome, error) {
 	return unanswered, err
 }
 
-// receivePack is the other end of a push on this machine, as the shell is told.
-func (s *gitStore) receivePack() string {
-	hooks := "'" + strings.ReplaceAll(s.place().hooks, "'", `'\''`) + "'"
-	return "git -c core.fsync=all -c core.fsyncObjectFiles=true -c core.hooksPath=" + hooks + " receive-pack"
+// receivePack gives push the option that says what the other end is. On this
+// machine its disk is ours to sync; elsewhere the host decides.
+func (s *gitStore) receivePack(ctx context.Context) ([]string, error) {
+	if !s.place().local {
+		return nil, nil
+	}
+	hooks, err := hooksOf(ctx, s.place().path)
+	quoted := "'" + strings.ReplaceAll(hooks, "'", `'\''`) + "'" // it goes to a shell
+	return []string{"--receive-pack=git -c core.fsync=all -c core.fsyncObjectFiles=true -c core.hooksPath=" + quoted + " receive-pack"}, err
 }
 
 // rejection reads the line of --porcelain about a branch that was not updated.
@@ -195,27 +195,26 @@ func (e *rejectedError) Error() string {
 func (e *rejectedError) Unwrap() error { return e.cause }
 
 // settle finds out whether next came to be in force; seen is where the branch
-// is. Somebody may have appended to it already.
-func (s *gitStore) settle(ctx context.Context, base, next *tip) (there bool, err error, seen string) {
-	seen, err = s.look(ctx, s.ref())
-	switch {
-	case err != nil:
-		return false, err, ""
-	case seen == next.commit:
-		return true, nil, seen
-	case seen == base.commit, seen == "":
-		return false, nil, seen
+// is. Somebody may have appended to it already. It outlives ctx by a little.
+func (s *gitStore) settle(ctx context.Context, base, next *tip) (seen string, there bool, err error) {
+	settling, cancel := context.WithTimeout(context.WithoutCancel(ctx), remoteTime)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(settleTime, cancel) })
+	defer stop()
+	seen, err = s.look(settling, s.ref())
+	if err != nil || seen == next.commit || seen == base.commit || seen == "" {
+		return seen, err == nil && seen == next.commit, err
 	}
-	if seen, err = s.fetch(ctx, seen); err != nil {
-		return false, err, ""
+	if seen, err = s.fetch(settling, seen); err != nil {
+		return "", false, err
 	}
-	now, err := s.load(ctx, seen)
+	now, err := s.load(settling, seen)
 	if err != nil {
-		return false, err, ""
+		return "", false, err
 	}
 	// Nobody else signs the same bytes: a log that begins with ours holds ours.
 	there = bytes.HasPrefix(now.log, next.log) && !bytes.HasPrefix(base.log, next.log) || bytes.Equal(now.checkpoint, next.checkpoint)
-	return there, nil, seen
+	return seen, there, nil
 }
 
 func (s *gitStore) uncertain(ctx context.Context, cause error) error {
