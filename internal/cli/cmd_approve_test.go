@@ -217,6 +217,7 @@ func TestFreezeFromTheShell(t *testing.T) {
 	if until := g.records[5].Record.Until; until.Format(time.RFC3339) != time.Now().UTC().AddDate(0, 0, 2).Format(time.DateOnly)+"T00:00:00Z" {
 		t.Errorf("a day ends at %s", until)
 	}
+	g.say("log -n 2", 0, "until "+g.records[4].Record.Until.Format(time.RFC3339)+": new-year")
 	g.say("status production", 0, "frozen until", "by ops: new-year; frozen until", "audit")
 	var result pipeline.FreezeResult
 	if err := json.Unmarshal([]byte(g.say("freeze production --until 2h --reason json -o json", 0)), &result); err != nil || result.By != "ops" || len(result.Freezes) != 3 || result.Record == nil {
@@ -277,6 +278,21 @@ func TestHeldFromTheShell(t *testing.T) {
 	g.say("to production --wait soon", 2, "takes ENV")
 	g.say("status", 0, "record 4 of v2 by eve on laptop")
 	g.say("freeze production --until 8h --reason new-year", 0, "goes on      record 4 (promote of v2) began before and may finish")
+}
+
+// A plan shows every gate, with the first of what it has to say.
+func TestPlansShowTheGates(t *testing.T) {
+	var b strings.Builder
+	err := printGates(&b, &pipeline.DecisionResult{Verdicts: []release.Verdict{
+		{Gate: "approvals", Result: release.Failed, Reasons: []release.Reason{{Message: "needs 2 approvals\nand more"}, {Message: "x"}}},
+		{Gate: "window", Result: release.Passed},
+	}})
+	if want := "approvals  failed  needs 2 approvals (and 1 more)\nwindow     passed"; err != nil || !strings.Contains(b.String(), want) {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+	if err := printGates(&b, nil); err != nil {
+		t.Error(err)
+	}
 }
 
 // Whoever is asked says yes, or it is no.

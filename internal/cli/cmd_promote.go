@@ -132,6 +132,9 @@ func printPromotion(w io.Writer, p pipeline.Promotion) error {
 	}
 	if p.Plan != nil {
 		printRollout(w, p.Rollout)
+		if err := printGates(w, p.Decision); err != nil {
+			return err
+		}
 		return printSteps(w, p.Plan.Steps)
 	}
 	fmt.Fprintln(w)
@@ -179,6 +182,26 @@ func printRollout(w io.Writer, r *pipeline.Rollout) {
 	}
 }
 
+// printGates shows how each gate judged, and what it has to say.
+func printGates(w io.Writer, d *pipeline.DecisionResult) error {
+	if d == nil {
+		return nil
+	}
+	fmt.Fprintln(w)
+	var rows [][]string
+	for _, v := range d.Verdicts {
+		row := []string{v.Gate, v.Result.String(), ""}
+		if len(v.Reasons) > 0 {
+			row[2] = ui.Clean(firstLine(v.Reasons[0].Message))
+		}
+		if more := len(v.Reasons) - 1; more > 0 {
+			row[2] += fmt.Sprintf(" (and %d more)", more)
+		}
+		rows = append(rows, row)
+	}
+	return ui.Table(w, []string{"GATE", "RESULT", "WHY"}, rows)
+}
+
 func printSteps(w io.Writer, steps []release.Step) error {
 	fmt.Fprintln(w)
 	if len(steps) == 0 {
@@ -206,6 +229,9 @@ func (r *run) plan(ctx context.Context, c *cli.Context) error {
 			fmt.Fprintf(w, "environment  %s\nrelease      %s\nversion      %s\n", result.Environment, result.Release, result.Version)
 			if result.Decision != nil {
 				fmt.Fprintf(w, "decision     %s (trust: %s)\n", result.Decision.Result, result.Decision.Trust)
+			}
+			if err := printGates(w, result.Decision); err != nil {
+				return err
 			}
 			printRollout(w, result.Rollout)
 			return printSteps(w, result.Steps)

@@ -111,11 +111,20 @@ func (r *run) log(ctx context.Context, c *cli.Context) error {
 			for _, e := range records {
 				rec := e.Record
 				rows = append(rows, []string{strconv.FormatInt(rec.Sequence, 10), rec.Time.Format(time.RFC3339), string(rec.Phase), rec.Kind, rec.Environment,
-					rec.Version, rec.Release.Short(), e.Signer.Name, firstLine(rec.Reason)})
+					rec.Version, rec.Release.Short(), e.Signer.Name, because(rec)})
 			}
 			return ui.Table(w, []string{"#", "TIME", "RECORD", "KIND", "ENVIRONMENT", "VERSION", "RELEASE", "SIGNER", "REASON"}, rows)
 		})
 	})
+}
+
+// because gives what a record says in words: until when, and why.
+func because(r release.Record) string {
+	text := firstLine(r.Reason)
+	if r.Until.IsZero() {
+		return text
+	}
+	return strings.TrimSuffix("until "+r.Until.Format(time.RFC3339)+": "+text, ": ")
 }
 
 func logFilter(c *cli.Context, now time.Time) (pipeline.LogFilter, error) {

@@ -60,13 +60,14 @@ func TestWhoMayWriteWhat(t *testing.T) {
 
 func TestWhoFrozeMayUnfreeze(t *testing.T) {
 	ops, deputy := ledgertest.NewKey("ops", release.Promoter), ledgertest.NewKey("deputy", release.Promoter)
+	alice := ledgertest.NewKey("alice", release.Approver)
 	// A rotated key of the same party: names count, not keys.
 	rotated := ledgertest.NewKey("ops 2", release.Promoter)
 	rotated.Signer.Name = "ops"
 	m := &ledgertest.Memory{}
 	size := int64(0)
 	write := func(key ledgertest.Key, phase release.Phase, env string) error {
-		o := ledgertest.Options(m, ops, deputy, rotated)
+		o := ledgertest.Options(m, ops, deputy, rotated, alice)
 		o.Sign = key.Sign
 		r := ledgertest.Released(0)
 		r.Phase, r.Environment = phase, env
@@ -95,6 +96,12 @@ func TestWhoFrozeMayUnfreeze(t *testing.T) {
 		{ops, release.Unfrozen, "production", true},
 		{ops, release.Unfrozen, "production", false},
 		{deputy, release.Unfrozen, "production", true},
+		{deputy, release.Unfrozen, "production", false},
+		// An approver lifts all of them.
+		{ops, release.Frozen, "production", true},
+		{deputy, release.Frozen, "production", true},
+		{alice, release.Unfrozen, "production", true},
+		{ops, release.Unfrozen, "production", false},
 		{deputy, release.Unfrozen, "production", false},
 	}
 	for i, s := range steps {

@@ -139,3 +139,23 @@ func TestWaitingEnds(t *testing.T) {
 	_, err = p.To(ctx, pipeline.PromoteOptions{Environment: "production", Wait: time.Hour})
 	wantKind(t, err, release.KindInterrupted)
 }
+
+// What fails while somebody waits for it has no holder any more, whatever beats.
+func TestWaitingEndsWithAFailure(t *testing.T) {
+	w, p := living(t)
+	intent := int64(len(w.records) - 1)
+	ctx := event.With(t.Context(), func(e event.Event) {
+		if !strings.HasPrefix(e.Name, "[wait]") || e.Type != event.Started {
+			return
+		}
+		failed := release.Record{Phase: release.FailedPhase, Environment: "production", Intent: &intent}
+		if _, _, err := w.Append(t.Context(), failed, intent+1); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err := p.To(ctx, pipeline.PromoteOptions{Environment: "production", Wait: 3 * time.Second})
+	wantKind(t, err, release.KindHeld)
+	if !strings.Contains(err.Error(), "failed and was not undone") {
+		t.Error(err)
+	}
+}
