@@ -221,3 +221,23 @@ func encoded(t *testing.T, s release.SignedTrust) []byte {
 	}
 	return text
 }
+
+// The quorum of approvers is held to the names that the file gives the role.
+func TestApproversOfATrustFileAreCounted(t *testing.T) {
+	for required, ok := range map[string]bool{"2": true, "3": false} {
+		path := filepath.Join(project(t), FileName)
+		f := team(t)
+		for _, name := range []string{"alice", "bob", "bob"} {
+			f.Roles[release.Approver] = append(f.Roles[release.Approver], release.Party{Name: name, Identity: name + "@acme.dev", Issuer: "https://a.dev"})
+		}
+		writeTrust(t, filepath.Dir(path), f)
+		text := minimal + "trust: {file: trust.json}\nenvironments: {staging: {approvals: {required: " + required + "}}}\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(path)
+		if ok != (err == nil) || !ok && !strings.Contains(err.Error(), "3 approvers must agree and trust names 2") {
+			t.Errorf("%s approvals: %v", required, err)
+		}
+	}
+}

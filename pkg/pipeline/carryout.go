@@ -151,10 +151,30 @@ func (r *promotion) guard(h *host) Guard {
 // of no use any more.
 const afterwards = 2 * time.Minute
 
+// grace is how much of that is left once somebody asked for the end: a process
+// ends within 10 s of a signal, and what could not be closed is resumed.
+var grace = 8 * time.Second
+
+// closing gives the context in which a promotion is closed. It outlives an
+// interruption by grace.
+func closing(ctx context.Context) (context.Context, context.CancelFunc) {
+	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	stop := context.AfterFunc(ctx, func() {
+		left := time.NewTimer(grace)
+		defer left.Stop()
+		select {
+		case <-clean.Done():
+		case <-left.C:
+			cancel()
+		}
+	})
+	return clean, func() { stop(); cancel() }
+}
+
 // finish records what runs, leaves the checkpoint on the targets and frees them.
 func (r *promotion) finish(ctx context.Context) (Promotion, error) {
 	// The effects are there: record them even if a signal comes now.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	ctx, cancel := closing(ctx)
 	defer cancel()
 	entry, err := r.closeRecord(ctx, release.Deployed, "")
 	if err != nil {
@@ -212,7 +232,7 @@ func (r *promotion) unlock(ctx context.Context) {
 // abandon ends a promotion that has touched no target yet. The record is
 // closed as rolled back; the error keeps its kind.
 func (r *promotion) abandon(ctx context.Context, cause error) (Promotion, error) {
-	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	clean, cancel := closing(ctx)
 	defer cancel()
 	r.survey(ctx)
 	entry, err := r.closeRecord(clean, release.RolledBack, "ended before any target was touched: "+oneLine(cause))

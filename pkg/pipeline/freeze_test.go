@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -92,6 +93,30 @@ func TestAFreezeWhileSomethingIsUnderWay(t *testing.T) {
 		if last := w.phases()[len(w.records)-1]; last != want {
 			t.Errorf("interrupted %v: last record %q", interrupted, last)
 		}
+	}
+}
+
+// Whoever would wait minutes for a release to be made is told first.
+func TestAFreezeIsToldBeforeAReleaseIsMade(t *testing.T) {
+	w, p := approvers(t)
+	if _, err := p.Freeze(t.Context(), pipeline.FreezeOptions{Environment: "staging", Until: w.now.Add(time.Hour), Reason: "audit"}); err != nil {
+		t.Fatal(err)
+	}
+	next(w, "v2")
+	built := w.count("build planner")
+	told := ""
+	ctx := event.With(t.Context(), func(e event.Event) {
+		if e.Type == event.Warning && w.count("build planner") == built {
+			told = e.Message
+		}
+	})
+	_, err := p.To(ctx, pipeline.PromoteOptions{Environment: "staging"})
+	wantKind(t, err, release.KindDenied)
+	if !strings.Contains(told, "staging is frozen until 2023-11-14T23:13:20Z by key: the release is made, and not let in") {
+		t.Errorf("told %q", told)
+	}
+	if _, ok := w.records.Released(w.records[len(w.records)-1].Record.Release); !ok {
+		t.Errorf("records %q", w.phases())
 	}
 }
 

@@ -289,12 +289,24 @@ func (r *promotion) chosen(ctx context.Context) (release.Digest, error) {
 	case r.options.DryRun:
 		return r.p.releaseOfHead(ctx, r.history, r.options.AllowDirty)
 	}
+	r.forewarn(ctx)
 	made, err := r.p.Release(ctx, ReleaseOptions{AllowDirty: r.options.AllowDirty})
 	if err != nil {
 		return release.Digest{}, err
 	}
 	r.history, r.checkpoint, err = r.p.Ledger.Read(ctx)
 	return made.Release, err
+}
+
+// forewarn tells whoever is about to make a release that it will not be let in
+// now: making it takes minutes.
+func (r *promotion) forewarn(ctx context.Context) {
+	for _, f := range release.FreezeFactsOf(r.history, r.env.Name, r.p.Now()) {
+		event.Warnf(ctx, "%s is frozen until %s by %s: the release is made, and not let in", r.env.Name, f.Until.Format(time.RFC3339), f.By)
+	}
+	if w := release.WindowFactsOf(r.env.Windows, r.p.Now()); !w.Open {
+		event.Warnf(ctx, "%s takes no promotion now: %s; the release is made, and not let in", r.env.Name, w.Why)
+	}
 }
 
 // releaseOfHead finds HEAD's release without making it.

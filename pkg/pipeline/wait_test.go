@@ -159,3 +159,46 @@ func TestWaitingEndsWithAFailure(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// deaf is a ledger that stops answering when a promotion is to be closed.
+type deaf struct {
+	pipeline.Ledger
+	at   release.Phase
+	then func()
+}
+
+func (d deaf) Append(ctx context.Context, r release.Record, size int64) (release.Entry, release.Checkpoint, error) {
+	if r.Phase != d.at {
+		return d.Ledger.Append(ctx, r, size)
+	}
+	d.then()
+	<-ctx.Done()
+	return release.Entry{}, release.Checkpoint{}, ctx.Err()
+}
+
+// After a signal nothing waits for a ledger that does not answer: the record
+// stays open, and is resumed.
+func TestASignalEndsTheClosing(t *testing.T) {
+	defer pipeline.SetGrace(50 * time.Millisecond)()
+	for _, at := range []release.Phase{release.Deployed, release.RolledBack} {
+		w, p := fixture(t)
+		to(t, p, "staging")
+		ctx, cancel := context.WithCancel(t.Context())
+		if at == release.RolledBack {
+			w.hosts["prod-1"].pullErr = release.Unavailable("", "the registry does not answer")
+		}
+		p.Ledger = deaf{w, at, cancel}
+		began := time.Now()
+		_, err := p.To(ctx, pipeline.PromoteOptions{Environment: "production"})
+		if took := time.Since(began); err == nil || took > 20*time.Second {
+			t.Errorf("%s: %v after %s", at, err, took)
+		}
+		if _, open := w.records.Open("production"); !open {
+			t.Errorf("%s: nothing to resume: %q", at, w.phases())
+		}
+		p.Ledger, w.hosts["prod-1"].pullErr = w, nil
+		if _, err := p.Resume(t.Context(), "production", false); err != nil {
+			t.Errorf("%s: %v", at, err)
+		}
+	}
+}
