@@ -37,8 +37,14 @@ func (s *gitStore) beatAt(ctx context.Context, args ...string) (call, error) {
 		if err := os.MkdirAll(s.dir(), 0o700); err != nil {
 			return call{}, s.uncached(err)
 		}
-		_, err := call{args: []string{"init", "--quiet", "--bare", "--template=", "--object-format=sha1", dir}, limit: localTime}.run(ctx)
+		like, err := s.look(ctx, s.ref())
+		if like == "" && err == nil {
+			like, err = s.look(ctx, "HEAD")
+		}
 		if err != nil {
+			return call{}, err
+		}
+		if err := initBare(ctx, dir, like); err != nil {
 			return call{}, s.local(err)
 		}
 	}

@@ -77,10 +77,7 @@ func (s *gitStore) uncached(err error) error {
 // prepare makes the cache's repository if there is none, or one of another
 // hash: id is one of the remote's.
 func (s *gitStore) prepare(ctx context.Context, id string) error {
-	format := "sha1"
-	if len(id) == 64 {
-		format = "sha256"
-	}
+	format := formatOf(id)
 	switch has, err := s.format(ctx); {
 	case err != nil:
 		return err
@@ -91,8 +88,21 @@ func (s *gitStore) prepare(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	_, err := call{args: []string{"init", "--quiet", "--bare", "--template=", "--object-format=" + format, s.repository()}, limit: localTime}.run(ctx)
-	return s.local(err)
+	return s.local(initBare(ctx, s.repository(), id))
+}
+
+// initBare makes a bare repository for objects with ids like that one.
+func initBare(ctx context.Context, dir, id string) error {
+	_, err := call{args: []string{"init", "--quiet", "--bare", "--template=", "--object-format=" + formatOf(id), dir}, limit: localTime}.run(ctx)
+	return err
+}
+
+// formatOf gives the hash that an object id was made with.
+func formatOf(id string) string {
+	if len(id) == 64 {
+		return "sha256"
+	}
+	return "sha1"
 }
 
 // format gives the hash of the cache's repository; empty: there is none.

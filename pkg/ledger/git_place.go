@@ -225,7 +225,7 @@ func clean(said string) string {
 	var lines []string
 	for line := range strings.Lines(strings.ReplaceAll(said, "\r", "\n")) {
 		line = strings.TrimSpace(strings.Map(printable, line))
-		if line = strings.TrimPrefix(strings.TrimPrefix(line, "fatal: "), "error: "); line != "" && line != "remote:" {
+		if line = strings.TrimPrefix(strings.TrimPrefix(line, "fatal: "), "error: "); !slices.Contains(empty, line) {
 			lines = append(lines, withoutCredentials(line))
 		}
 	}
@@ -238,6 +238,9 @@ func clean(said string) string {
 	}
 	return text
 }
+
+// empty are lines that say nothing.
+var empty = []string{"", "remote:", "Please make sure you have the correct access rights", "and the repository exists."}
 
 func printable(r rune) rune {
 	if unicode.IsPrint(r) {

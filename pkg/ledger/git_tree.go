@@ -199,7 +199,14 @@ func inParallel(n int, do func(i int)) {
 
 // commit makes the branch's next commit in the cache, on top of base.
 func (s *gitStore) commit(ctx context.Context, base *tip, from Position, add, checkpoint []byte) (*tip, error) {
-	if err := s.prepare(ctx, base.commit); err != nil {
+	like := base.commit
+	if like == "" { // the first append: another branch shows which hash is used
+		var err error
+		if like, err = s.look(ctx, "HEAD"); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.prepare(ctx, like); err != nil {
 		return nil, err
 	}
 	next := &tip{checkpoint: bytes.Clone(checkpoint)}
@@ -210,7 +217,7 @@ func (s *gitStore) commit(ctx context.Context, base *tip, from Position, add, ch
 		next.log = append(base.log, add...)
 	}
 	parts := cut(next.log[start:])
-	digits := max(len(base.commit), 40)
+	digits := max(len(like), 40)
 	next.segments = append(base.segments[:kept:kept], make([]segment, len(parts))...)
 	if len(next.segments) > maxSegments {
 		return nil, fmt.Errorf("it would have more than %d segments", maxSegments)
