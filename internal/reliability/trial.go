@@ -395,18 +395,28 @@ func Points(of string, seen map[string][]string, took time.Duration, randoms, mo
 	return append(list, thin(some, most)...)
 }
 
-// urgency orders points so that a run that is cut short has tried something of
-// everything, and of requests those first that change something: the sooner
+// urgency orders the points of an update so that a run that is cut short has
+// tried something of everything: the last of each kind of request or call, on
+// each side, first, and of all others those that change something. The sooner
 // the lower.
 func urgency(p Point, seen []string, random *rand.Rand) float64 {
 	u := random.Float64()
+	if p.Of != OfUpdate {
+		return 0.3 + u*0.7
+	}
+	if p.Where == AtRandom {
+		return 0.2 + u*0.8
+	}
+	what := seen[p.At-1]
+	reads := strings.HasPrefix(what, "GET") || strings.HasPrefix(what, "HEAD")
+	ofItsKind := !slices.Contains(seen[p.At:], what)
 	switch {
-	case p.Of != OfUpdate:
-		return u * 0.8
-	case (p.Where == AtEngine || p.Where == AtRegistry) && (strings.HasPrefix(seen[p.At-1], "GET") || strings.HasPrefix(seen[p.At-1], "HEAD")):
+	case ofItsKind && !reads:
+		return u * 0.2
+	case reads && !ofItsKind:
 		return 1 + u
 	}
-	return u
+	return 0.2 + u*0.8
 }
 
 // thin keeps most of a list, evenly spread.
