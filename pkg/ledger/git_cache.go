@@ -253,6 +253,10 @@ func (s *gitStore) batch(ctx context.Context, most int64, names ...string) ([][]
 	c.stdin = strings.NewReader(strings.Join(names, "\n") + "\n")
 	c.most = most + int64(len(names))*128
 	out, err := c.run(ctx)
+	var excess *excessError
+	if errors.As(err, &excess) {
+		return nil, &foreignError{fmt.Errorf("%s is larger than %d bytes", strings.Join(names, " or "), most)}
+	}
 	if err != nil {
 		return nil, s.local(err)
 	}

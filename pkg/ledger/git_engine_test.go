@@ -310,3 +310,53 @@ func TestGitOffline(t *testing.T) {
 		t.Errorf("offline the log at the path is %q", got)
 	}
 }
+
+// TestGitForeign: a branch that is not just what we write is no ledger.
+func TestGitForeign(t *testing.T) {
+	for name, c := range map[string]struct {
+		path, content, mode, says string
+	}{
+		"a newer format":      {"format", "promote ledger 2\n", "100644", "its format is"},
+		"no log":              {"log/00/00", "", "", ""},
+		"a gap":               {"log/00/02", "x\n", "100644", `"log/00/02" is where log/00/01 is expected`},
+		"something else":      {"log/00/notes", "x\n", "100644", `"log/00/notes" is where`},
+		"a link":              {"log/00/01", "/etc/passwd", "120000", "is where"},
+		"a program":           {"log/00/01", "x\n", "100755", "is where"},
+		"a checkpoint's size": {"checkpoint", strings.Repeat("x", 1<<17), "100644", "larger than"},
+		"no checkpoint":       {"checkpoint", "", "", "it has no file checkpoint"},
+		"a file beside it":    {"CODEOWNERS", "* @ops\n", "100644", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			remote := bare(t)
+			mustAdd(t, gitStore(remote, shm(t)), "first\n")
+			index := filepath.Join(t.TempDir(), "index")
+			t.Setenv("GIT_INDEX_FILE", index)
+			gitRun(t, remote, "read-tree", branch)
+			if c.mode == "" {
+				gitRun(t, remote, "--work-tree="+t.TempDir(), "update-index", "--force-remove", c.path)
+			} else {
+				file := filepath.Join(t.TempDir(), "content")
+				if err := os.WriteFile(file, []byte(c.content), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				gitRun(t, remote, "update-index", "--add", "--cacheinfo", c.mode+","+gitRun(t, remote, "hash-object", "-w", file)+","+c.path)
+			}
+			commit := gitRun(t, remote, "commit-tree", "-p", branch, "-m", "by hand", gitRun(t, remote, "write-tree"))
+			gitRun(t, remote, "update-ref", "refs/heads/"+branch, commit)
+			s := gitStore(remote, shm(t))
+			err := add(t.Context(), s, "second\n")
+			if c.says != "" {
+				if wrong := faulty(err, release.KindUnavailable, c.says, "ledger.git.branch"); wrong != "" {
+					t.Error(wrong)
+				}
+				return
+			}
+			if err != nil || !strings.HasSuffix(logOf(t, gitStore(remote, shm(t))), "second\n") {
+				t.Error(err)
+			}
+			if left := gitRun(t, remote, "ls-tree", "-r", "--name-only", branch); c.path == "CODEOWNERS" && !strings.Contains(left, c.path) {
+				t.Errorf("the branch holds %s", left)
+			}
+		})
+	}
+}

@@ -71,6 +71,9 @@ func after(s string) string {
 	return ": " + s
 }
 
+// excessError is a run of git that printed more than its caller takes.
+type excessError struct{ error }
+
 // run runs git in a session of its own: a signal from the terminal does not
 // reach it, and nothing it starts can ask there for a password.
 func (c call) run(ctx context.Context) ([]byte, error) {
@@ -100,7 +103,7 @@ func (c call) run(ctx context.Context) ([]byte, error) {
 	case errors.Is(err, exec.ErrNotFound):
 		return nil, release.Unavailable("install git", "running git: %w", err)
 	case out.over:
-		return nil, fmt.Errorf("git %s printed more than %d bytes", c.name(), out.most)
+		return nil, &excessError{fmt.Errorf("git %s printed more than %d bytes", c.name(), out.most)}
 	case err == nil:
 		return out.kept.Bytes(), nil
 	case running.Err() != nil && ctx.Err() != nil:
