@@ -232,6 +232,7 @@ func TestFreezeFromTheShell(t *testing.T) {
 		"freeze production --until 900d --reason x":                                "longer than 366 days",
 		"freeze production --until 2027-01-01T00:00:00 --reason x":                 "with its zone",
 		"freeze produktion --until 8h --reason x":                                  "did you mean production?",
+		"freeze prod --until 8h --reason x":                                        "did you mean production?",
 		"freeze --until 8h --reason x":                                             "takes ENV",
 		"unfreeze staging":                                                         "staging is not frozen",
 		"unfreeze":                                                                 "takes ENV",

@@ -210,8 +210,10 @@ func TestALaterEnvironmentTakesOnlyWhatIsSettled(t *testing.T) {
 	wantKind(t, err, release.KindDenied)
 	to(t, p, "staging")
 	w.hosts["stage"].running["planner"] = release.DigestOf([]byte("by hand"))
-	_, err = p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
-	wantKind(t, err, release.KindDenied)
+	for _, named := range []string{"", "v1"} {
+		_, err = p.To(t.Context(), pipeline.PromoteOptions{Environment: "production", Release: named})
+		wantKind(t, err, release.KindDenied)
+	}
 	if len(w.hosts["prod-1"].running) != 0 {
 		t.Error("production was touched")
 	}

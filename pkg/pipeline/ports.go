@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -282,8 +283,15 @@ func (p Project) Environment(name string) (release.Environment, error) {
 		}
 		names = append(names, e.Name)
 	}
-	hint := ""
-	if near := release.Nearest(name, names); near != "" {
+	hint, near := "", release.Nearest(name, names)
+	if near == "" && name != "" { // people abbreviate
+		for _, known := range names {
+			if strings.HasPrefix(known, name) {
+				near = known
+			}
+		}
+	}
+	if near != "" {
 		hint = "did you mean " + near + "?"
 	}
 	return release.Environment{}, release.Misuse(hint, "no environment %q: promote.yaml has %q", name, names)

@@ -281,7 +281,7 @@ func (r *promotion) choose(ctx context.Context) error {
 func (r *promotion) chosen(ctx context.Context) (release.Digest, error) {
 	switch {
 	case r.options.Release != "":
-		return findRelease(r.history, r.options.Release)
+		return r.named(ctx)
 	case r.kind == release.KindRollback:
 		return r.previous()
 	case r.env.After != "":
@@ -296,6 +296,19 @@ func (r *promotion) chosen(ctx context.Context) (release.Digest, error) {
 	}
 	r.history, r.checkpoint, err = r.p.Ledger.Read(ctx)
 	return made.Release, err
+}
+
+// named finds the release that was asked for. Saying which one is no way around
+// the environment before: it has to be settled all the same.
+func (r *promotion) named(ctx context.Context) (release.Digest, error) {
+	digest, err := findRelease(r.history, r.options.Release)
+	if err != nil || r.kind != release.KindPromote || r.env.After == "" {
+		return digest, err
+	}
+	if last, ok := r.history.Deployed(r.env.After); ok && last.Record.Release == digest {
+		return r.releaseOfAfter(ctx)
+	}
+	return digest, nil // the order gate says what is wrong with it
 }
 
 // forewarn tells whoever is about to make a release that it will not be let in
