@@ -4,14 +4,18 @@ package ledger_test
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/ledger"
 	"github.com/promote-dev/promote/pkg/ledger/ledgertest"
@@ -200,7 +204,19 @@ func TestGitRewritten(t *testing.T) {
 			first := gitRun(t, remote, "rev-parse", branch)
 			s := gitStore(remote, cache)
 			mustAdd(t, s, "second\n")
+			known, err := s.Read(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
 			c.rewrite(t, remote, first)
+			refs := gitRun(t, remote, "for-each-ref")
+			from := ledger.Position{Found: int64(len(known.Log)), Keep: int64(len(known.Log)), Checkpoint: known.Checkpoint}
+			if err := s.Write(t.Context(), from, []byte("third\n"), []byte("{}")); !errors.Is(err, ledger.ErrMoved) {
+				t.Errorf("appending to what was read before gave %v, want ErrMoved", err)
+			}
+			if now := gitRun(t, remote, "for-each-ref"); now != refs {
+				t.Errorf("the push brought back what was taken away: %s, it was %s", now, refs)
+			}
 			for who, s := range map[string]ledger.Store{"the writer": s, "another process": gitStore(remote, cache)} {
 				_, err := s.Read(t.Context())
 				if release.KindOf(err) != c.want || err != nil && !strings.Contains(err.Error(), "was rewritten") {
@@ -359,4 +375,57 @@ func TestGitForeign(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestGitKilled kills processes that append, at whatever they are doing. What
+// they said that they wrote is there, at most one record more of each, and the
+// next process goes on in the same cache.
+func TestGitKilled(t *testing.T) {
+	remote, cache := bare(t), shm(t)
+	said, kills := map[int64]string{}, 12
+	for n := range kills {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childDir+"="+remote, childCache+"="+cache, childRounds+"=1000")
+		var out strings.Builder
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(100+rand.IntN(500)) * time.Millisecond)
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		for line := range strings.Lines(out.String()) {
+			var sequence int64
+			var pid string
+			if k, _ := fmt.Sscan(line, &sequence, &pid); k != 2 {
+				t.Fatalf("kill %d: the child says %q", n, line)
+			}
+			said[sequence] = pid
+		}
+		l := opened(t, ledgertest.Options(gitStore(remote, cache)))
+		for {
+			_, c, err := l.Read(t.Context())
+			if err != nil {
+				t.Fatalf("kill %d: %v", n, err)
+			}
+			// A push that outlived its process may still arrive.
+			if _, _, err = l.Append(t.Context(), ledgertest.Released(n), c.TreeSize); err == nil {
+				break
+			} else if !errors.Is(err, ledger.ErrMoved) {
+				t.Fatalf("kill %d: %v", n, err)
+			}
+		}
+	}
+	h, _, err := opened(t, ledgertest.Options(gitStore(remote, shm(t)))).Read(t.Context())
+	if err != nil || len(h) < len(said)+kills || len(h) > len(said)+2*kills {
+		t.Fatalf("%d records, %v; %d were said to be written, and %d more", len(h), err, len(said), kills)
+	}
+	for _, e := range h {
+		if pid := said[e.Record.Sequence]; pid != "" && pid != e.Record.Actor.Process {
+			t.Errorf("record %d is by %q, and %s said that it wrote it", e.Record.Sequence, e.Record.Actor.Process, pid)
+		}
+	}
+	t.Logf("%d records, %d of them by processes that were killed", len(h), len(h)-kills)
 }
