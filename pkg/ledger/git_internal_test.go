@@ -166,3 +166,34 @@ func TestGitChildrenAreOutOfReach(t *testing.T) {
 		t.Errorf("git runs in session %q as promote does, %v", out, err)
 	}
 }
+
+// TestGitCacheIsLocked: two processes that fetch into one repository would find
+// each other's locks; the second one waits.
+func TestGitCacheIsLocked(t *testing.T) {
+	remote, _, goOn := slowRemote(t)
+	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cache := memoryDir(t)
+	at := func() *gitStore { return NewGitStore(GitOptions{Remote: remote, Branch: "ledger", Cache: cache}).(*gitStore) }
+	holder := at()
+	if err := holder.Write(t.Context(), Position{}, []byte("line\n"), []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := holder.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if state, err := at().Read(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("read %q beside the holder of the lock, %v", state.Log, err)
+	}
+	if err := holder.Beat(t.Context(), 1, 1); err != nil {
+		t.Errorf("a heartbeat waits for the lock: %v", err)
+	}
+	unlock()
+	if state, err := at().Read(t.Context()); err != nil || string(state.Log) != "line\n" {
+		t.Errorf("read %q, %v", state.Log, err)
+	}
+}
