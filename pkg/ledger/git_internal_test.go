@@ -175,7 +175,9 @@ func TestGitCacheIsLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	cache := memoryDir(t)
-	at := func() *gitStore { return NewGitStore(GitOptions{Remote: remote, Branch: "ledger", Cache: cache}).(*gitStore) }
+	at := func() *gitStore {
+		return NewGitStore(GitOptions{Remote: remote, Branch: "ledger", Cache: cache}).(*gitStore)
+	}
 	holder := at()
 	if err := holder.Write(t.Context(), Position{}, []byte("line\n"), []byte("{}")); err != nil {
 		t.Fatal(err)
