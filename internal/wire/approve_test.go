@@ -115,4 +115,12 @@ func TestPeopleSignWithTheirOwnKeys(t *testing.T) {
 			t.Errorf("%s: %s, %v", v.Gate, v.Result, v.Reasons)
 		}
 	}
+
+	// Nobody is at work on this one: it is said who had it, and what comes first.
+	append(release.Record{Phase: release.Intended, Kind: release.KindPromote, Environment: "production", LeaseSeconds: 1, Actor: release.Actor{User: "eve", Host: "laptop", Process: "process 7"}})
+	const holder = "record 8 of production (promote of v1.0.0) is open since "
+	say("to production", 6, holder, "eve on laptop, process 7", "wait for it (--wait), or if it is gone: promote resume production")
+	say("to production --wait 30s", 6, holder, "its holder has shown no life for 1s", "promote resume production finishes or undoes it")
+	say("to production --wait=300ms", 6, "--wait is over")
+	say("freeze production --until 1h --reason audit", 0, "goes on      record 8")
 }
