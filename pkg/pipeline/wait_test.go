@@ -59,6 +59,7 @@ func TestTheSecondOneIsToldWho(t *testing.T) {
 
 func TestTheSecondOneWaits(t *testing.T) {
 	w, p := fixture(t)
+	p.Project.Lease = time.Hour // what ends is seen at once all the same
 	to(t, p, "staging")
 	out, err := second(t, w, p, pipeline.PromoteOptions{Wait: time.Minute})
 	if err != nil || !out.Unchanged {
@@ -109,7 +110,7 @@ func living(t *testing.T) (*world, *pipeline.Pipeline) {
 	w, p := fixture(t)
 	to(t, p, "staging")
 	size := int64(len(w.records))
-	if _, _, err := w.Append(t.Context(), release.Record{Phase: release.Intended, Kind: release.KindPromote, Environment: "production", Version: "v1"}, size); err != nil {
+	if _, _, err := w.Append(t.Context(), release.Record{Phase: release.Intended, Kind: release.KindPromote, Environment: "production", Version: "v1", LeaseSeconds: 3600}, size); err != nil {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})

@@ -306,16 +306,32 @@ func (w *world) Heartbeat(_ context.Context, intent int64) error {
 	return nil
 }
 
-func (w *world) Rest(context.Context, int64) error { return nil }
-
-func (w *world) Stale(_ context.Context, intent int64, lease time.Duration) (bool, error) {
-	w.mu.Lock()
-	before := w.beats[intent]
-	w.mu.Unlock()
-	time.Sleep(lease)
+func (w *world) Rest(_ context.Context, intent int64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.beats[intent] == before, nil
+	delete(w.beats, intent)
+	return nil
+}
+
+func (w *world) Stale(ctx context.Context, intent int64, lease time.Duration) (bool, error) {
+	count := func() int64 {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.beats[intent]
+	}
+	over := time.After(lease)
+	for before := count(); ; {
+		select {
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-over:
+			return count() == before, nil
+		case <-time.After(time.Millisecond):
+			if count() != before {
+				return false, nil
+			}
+		}
+	}
 }
 
 func (w *world) Contains(_ context.Context, envelope []byte) error {
