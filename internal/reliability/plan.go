@@ -27,6 +27,7 @@ type Plan struct {
 	Randoms    int
 	Most       int // points of each kind; 0 is all
 	Lanes      int
+	Only       string // what is tried, as Point.Of names it; empty: everything
 	OnlyReport bool
 	Clean      bool
 }
@@ -114,7 +115,7 @@ func (p Plan) try(ctx context.Context, rows []Row) ([]Row, error) {
 		case <-ctx.Done():
 		}
 		for _, point := range all {
-			if done[point.Key()] {
+			if done[point.Key()] || p.Only != "" && !slices.Contains(strings.Split(p.Only, ","), point.Of) {
 				continue
 			}
 			select {
