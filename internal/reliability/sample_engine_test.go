@@ -32,36 +32,31 @@ func TestASampleOfTheMatrix(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	seen, _, err := w.Survey(t.Context(), OfFirst)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(seen[AtEngine]) < 30 || len(seen[AtRegistry]) < 30 {
-		t.Fatalf("a promotion makes only %d requests to the engine and %d to the registry", len(seen[AtEngine]), len(seen[AtRegistry]))
-	}
-	for _, p := range []Point{
-		{Of: OfFirst, Where: AtEngine, At: last(seen[AtEngine], "POST /containers/create"), After: true},
-		{Of: OfFirst, Where: AtEngine, At: last(seen[AtEngine], "DELETE /containers/…")}, // its record is closed, its lock is there
-		{Of: OfFirst, Where: AtRegistry, At: last(seen[AtRegistry], "PUT manifest by tag"), After: true},
+	for _, c := range []struct {
+		tap   *Tap
+		where string
+		what  string
+		n     int // the how manieth of its kind
+		after bool
+	}{
+		{w.engine, AtEngine, "POST /containers/create", 2, true}, // the first one is the lock
+		{w.engine, AtEngine, "DELETE /containers/…", 1, false},   // the lock's; the record is closed
+		{w.registry, AtRegistry, "PUT manifest by tag", 1, true}, // nothing runs yet
 	} {
-		row, err := w.Try(t.Context(), p)
+		seen := 0
+		c.tap.Choose(func(what string) bool {
+			if what == c.what {
+				seen++
+			}
+			return seen == c.n
+		})
+		row, err := w.Try(t.Context(), Point{Of: OfFirst, Where: c.where, At: Chosen, After: c.after})
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Logf("%s: %s: recorded %s, then %s, %.1fs", p.Key(), row.What, row.Ledger, row.Outcome, row.Seconds)
-		if !row.Killed || row.Fault != "" {
-			t.Errorf("%s: killed %t, %s", p.Key(), row.Killed, row.Fault)
+		t.Logf("%s: recorded %s, then %s, %.1fs", c.what, row.Ledger, row.Outcome, row.Seconds)
+		if !row.Killed || row.What != c.what || row.Fault != "" {
+			t.Errorf("%s: killed %t at %q: %s", c.what, row.Killed, row.What, row.Fault)
 		}
 	}
-}
-
-// last gives the number of the last of some requests.
-func last(seen []string, what string) int {
-	n := 0
-	for i, s := range seen {
-		if s == what {
-			n = i + 1
-		}
-	}
-	return n
 }

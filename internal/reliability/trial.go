@@ -146,9 +146,10 @@ func (w *World) strike(ctx context.Context, p Point, args ...string) (struck, er
 	var wrap []string
 	calls := w.path("calls")
 	_ = os.Remove(calls)
-	w.registry.Count()
-	if p.At != Chosen {
-		w.engine.Count()
+	for where, tap := range map[string]*Tap{AtRegistry: w.registry, AtEngine: w.engine} {
+		if p.At != Chosen || p.Where != where {
+			tap.Count()
+		}
 	}
 	switch p.Where {
 	case AtRegistry:

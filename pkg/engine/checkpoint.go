@@ -41,8 +41,8 @@ func (h *Host) SaveCheckpoint(ctx context.Context, name, text string) error {
 	}
 	next := int64(1)
 	if len(old) > 0 {
-		if old[0].text == text {
-			return nil
+		if old[0].text == text { // older ones are what a kill left in between
+			return h.forget(ctx, old[1:])
 		}
 		next = old[0].generation + 1
 	}
@@ -63,7 +63,11 @@ func (h *Host) SaveCheckpoint(ctx context.Context, name, text string) error {
 	if kept != text {
 		return release.Unavailable("another promotion writes to this target at the same time; try again", "saving checkpoint %s on %s: it reads back as another text", name, h.Name())
 	}
-	for _, c := range old {
+	return h.forget(ctx, old)
+}
+
+func (h *Host) forget(ctx context.Context, list []checkpoint) error {
+	for _, c := range list {
 		if err := h.RemoveVolume(ctx, c.volume); err != nil {
 			return err
 		}
