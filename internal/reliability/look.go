@@ -99,7 +99,14 @@ func (w *World) look(ctx context.Context) error {
 	if err := w.must(ctx, nil, "resume", production); err != nil {
 		return err
 	}
-	var err error // somebody may have cleaned up since
+	// Somebody may have cleaned up since.
+	if err := w.whole(ctx, "staging", versions[1]); err != nil {
+		fmt.Fprintf(w.o.Log, "%s: staging is %v; deploying again\n", w.state.Name, err)
+		if err := w.must(ctx, nil, "to", "staging", "--release", versions[1], "--redeploy"); err != nil {
+			return err
+		}
+	}
+	var err error
 	if w.running, err = w.which(ctx, production, versions...); err != nil {
 		fmt.Fprintf(w.o.Log, "%s: %v; deploying again\n", w.state.Name, err)
 		return w.recover(ctx, production, nil)
