@@ -68,6 +68,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Judge:        judge,
 		Ledger:       trustedLedger{log, keys},
 		Notifier:     told,
+		Hooks:        hooks{c},
 		Targets:      targets{engine.Options{Keychain: client.Credentials}},
 		Now:          time.Now,
 	}

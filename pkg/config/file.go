@@ -136,9 +136,10 @@ type Keyless struct {
 type Hooks struct {
 	// Before images are built.
 	PreBuild string `yaml:"pre-build"`
-	// Before each target is changed.
+	// When all is ready, before the first target is changed. If it fails, nothing
+	// is deployed.
 	PreDeploy string `yaml:"pre-deploy"`
-	// After each target was changed.
+	// When the deployment is recorded. If it fails, that is a warning.
 	PostDeploy string `yaml:"post-deploy"`
 }
 

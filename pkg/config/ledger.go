@@ -31,7 +31,7 @@ func (c *Config) CheckLedger(ci bool) error {
 // inactive are keys that this version reads and checks, and does not act on.
 var inactive = []path{
 	{"build", "tags"}, {"scan", "vex"},
-	{"hooks"},
+	{"hooks", "pre-build"},
 }
 
 // inactiveOf are such keys of each environment.

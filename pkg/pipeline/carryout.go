@@ -172,15 +172,18 @@ func closing(ctx context.Context) (context.Context, context.CancelFunc) {
 }
 
 // finish records what runs, leaves the checkpoint on the targets and frees them.
-func (r *promotion) finish(ctx context.Context) (Promotion, error) {
+func (r *promotion) finish(run context.Context) (Promotion, error) {
 	// The effects are there: record them even if a signal comes now.
-	ctx, cancel := closing(ctx)
+	ctx, cancel := closing(run)
 	defer cancel()
 	entry, err := r.closeRecord(ctx, release.Deployed, "")
 	if err != nil {
 		return r.result(&r.intent), release.Faultf(release.KindBroken, "promote resume "+r.env.Name, "%s runs on every target and could not be recorded: %w", r.document.Release.Version, err)
 	}
 	r.unlock(ctx)
+	if err := r.hook(run, PostDeploy, entry); err != nil {
+		event.Warnf(run, "%s is deployed; %v", r.document.Release.Version, err)
+	}
 	return r.result(&entry), nil
 }
 

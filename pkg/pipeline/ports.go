@@ -169,6 +169,32 @@ type Notifier interface {
 	Recorded(ctx context.Context, e release.Entry)
 }
 
+// The hooks of a project: its own programs, by the point at which they run.
+const (
+	// PreDeploy runs when all is ready and before the first target is changed.
+	PreDeploy = "pre-deploy"
+	// PostDeploy runs when the deployment is recorded.
+	PostDeploy = "post-deploy"
+)
+
+// HookRequest is what a hook is told.
+type HookRequest struct {
+	Hook        string // PreDeploy or PostDeploy
+	Project     string
+	Environment string
+	Kind        string // of the promotion
+	Release     release.Digest
+	Version     string
+	From        release.Digest // that ran before; zero if none did
+	Targets     []string
+	Record      int64 // the sequence of the intended record, or of the deployed one
+}
+
+// Hooks runs hooks. They run without keys. One that is not configured is done.
+type Hooks interface {
+	RunHook(ctx context.Context, r HookRequest) error
+}
+
 // Desired is what a target shall run.
 type Desired struct {
 	Workload release.Workload
@@ -327,6 +353,7 @@ type Pipeline struct {
 	Judge        Judge
 	Ledger       Ledger
 	Notifier     Notifier // nil: nobody is told
+	Hooks        Hooks    // nil: there are none
 	Targets      Targets
 	Now          func() time.Time
 }

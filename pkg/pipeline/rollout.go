@@ -160,6 +160,9 @@ func (r *promotion) fetchImages(ctx context.Context) error {
 // begins; those that are at it come to their own end. What Apply replaced
 // stays, stopped, until all are done.
 func (r *promotion) rollOut(ctx context.Context) error {
+	if err := r.hook(ctx, PreDeploy, r.intent); err != nil {
+		return err
+	}
 	var canaries []*host
 	for _, b := range r.batches() {
 		if b.canary {
