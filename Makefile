@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability fuzz bench bench-smoke lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability fuzz bench bench-ledger bench-smoke lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -78,6 +78,9 @@ bench: build ## the benchmarks: against other tools, and Go's own
 	@scripts/packages skopeo
 	go run ./internal/bench/cmd $(ARGS)
 	$(if $(ARGS),,go test -run '^$$' -bench . -benchmem $$(grep -rl --include='*_test.go' 'func Benchmark' . | xargs -r dirname | sort -u))
+
+bench-ledger: ## ledgers of up to a million records: docs/benchmarks/ledger.md
+	go run ./internal/bench/ledger -out docs/benchmarks $(ARGS)
 
 bench-smoke: build ## smoke runs beside docker compose: docs/benchmarks/smoke.md
 	@$(setup); go test -tags=engine -count=1 -timeout 3h -v -run TestB11 ./internal/bench -args -b11 '$(CURDIR)/docs/benchmarks' $(ARGS)
