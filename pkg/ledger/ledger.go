@@ -135,7 +135,9 @@ func (l *Ledger) Append(ctx context.Context, r release.Record, size int64) (rele
 	defer l.mu.Unlock()
 	entry, err := l.append(ctx, r, size)
 	if err != nil {
-		l.tip = nil
+		if !errors.Is(err, ErrMoved) { // what was verified stays so when others append
+			l.tip = nil
+		}
 		return release.Entry{}, release.Checkpoint{}, err
 	}
 	return entry, l.tip.checkpoint, nil

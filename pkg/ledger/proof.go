@@ -53,7 +53,7 @@ func (p Proof) Check() error {
 func (l *Ledger) Prove(ctx context.Context, sequence int64) (Proof, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	t, err := l.load(ctx)
+	t, log, err := l.provable(ctx)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -64,7 +64,7 @@ func (l *Ledger) Prove(ctx context.Context, sequence int64) (Proof, error) {
 	if err != nil {
 		return Proof{}, fmt.Errorf("proving record %d: %w", sequence, err)
 	}
-	line, err := l.line(ctx, t, sequence)
+	line, err := l.line(ctx, t, log, sequence)
 	if err != nil {
 		return Proof{}, err
 	}
@@ -79,31 +79,38 @@ func digestsOf(hashes []tlog.Hash) []release.Digest {
 	return list
 }
 
-// line reads a record's line from the store again; it is still what was
-// verified.
-func (l *Ledger) line(ctx context.Context, t *replay, sequence int64) ([]byte, error) {
+// provable reads the ledger, with its bytes where the store cannot give a part
+// of them later.
+func (l *Ledger) provable(ctx context.Context) (*replay, []byte, error) {
+	if _, ok := l.store.(Ranger); ok {
+		t, err := l.load(ctx)
+		return t, nil, err
+	}
+	state, err := l.store.Read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := l.replay(ctx, state, l.readKnown(l.known))
+	return t, state.Log, err
+}
+
+// line gives a record's line, of the bytes that were read or from the store
+// again. It is still what was verified.
+func (l *Ledger) line(ctx context.Context, t *replay, log []byte, sequence int64) ([]byte, error) {
 	var from int64
 	if sequence > 0 {
 		from = t.ends[sequence-1]
 	}
 	to := t.ends[sequence]
-	part, ok := State{}, false
-	if store, ranges := l.store.(Ranger); ranges {
-		var err error
-		if part, ok, err = store.ReadRange(ctx, from, to); err != nil {
-			return nil, err
-		}
-	} else {
-		state, err := l.store.Read(ctx)
+	if store, ok := l.store.(Ranger); ok && log == nil {
+		part, _, err := store.ReadRange(ctx, from, to)
 		if err != nil {
 			return nil, err
 		}
-		if ok = int64(len(state.Log)) >= to; ok {
-			part.Log = state.Log[from:to]
-		}
+		log, from, to = part.Log, 0, int64(len(part.Log))
 	}
-	line := bytes.TrimSuffix(part.Log, []byte{'\n'})
-	if !ok || LeafHash(line) != t.entries[sequence].Digest {
+	line := bytes.TrimSuffix(log[from:to], []byte{'\n'})
+	if LeafHash(line) != t.entries[sequence].Digest {
 		return nil, l.brokenRecord(errors.New("it was changed since it was read"), sequence)
 	}
 	return bytes.Clone(line), nil

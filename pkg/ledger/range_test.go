@@ -3,6 +3,7 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -173,5 +174,36 @@ func rewrite(t *testing.T, dir, name string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Somebody else's append costs nothing of what was verified before, and nothing
+// that was not written counts.
+func TestAMovedAppendReadsOn(t *testing.T) {
+	l, store := grownLedger(t, 20)
+	if err := put(t, store.fileStore, "faster", 20); err != nil {
+		t.Fatal(err)
+	}
+	freeze := release.Record{Phase: release.Frozen, Environment: "production", Reason: "moved"}
+	if _, _, err := l.Append(t.Context(), freeze, 20); !errors.Is(err, ErrMoved) {
+		t.Fatalf("got %v", err)
+	}
+	unfreeze := release.Record{Phase: release.Unfrozen, Environment: "production"}
+	if _, _, err := l.Append(t.Context(), unfreeze, 21); release.KindOf(err) != release.KindDenied {
+		t.Errorf("whoever did not freeze it could unfreeze it: %v", err)
+	}
+	if h, _, err := l.Read(t.Context()); err != nil || len(h) != 21 || h[20].Record.Reason != "faster" {
+		t.Errorf("%d records, %v", len(h), err)
+	}
+	if store.whole > 2 { // the first time, and after the denial
+		t.Errorf("the whole log was read %d times", store.whole)
+	}
+	for i, r := range []release.Record{freeze, unfreeze} {
+		if _, _, err := l.Append(t.Context(), r, int64(21+i)); err != nil {
+			t.Error(err)
+		}
+	}
+	if n := len(get(t, store.dir)); n != 23 {
+		t.Errorf("%d records", n)
 	}
 }

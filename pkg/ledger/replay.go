@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -29,10 +30,11 @@ func (t *replay) position() Position {
 	return Position{Found: t.found, Keep: t.keep, Checkpoint: t.checkpoint.Envelope}
 }
 
-// clone gives a copy to extend. It shares what lies below; t must not be
-// extended any more once the copy is.
+// clone gives a copy to extend. It shares what lies below: of the two only one
+// may go on to be used with what was added to it.
 func (t *replay) clone() *replay {
 	next := *t
+	next.frozen = maps.Clone(t.frozen)
 	return &next
 }
 

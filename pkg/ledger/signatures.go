@@ -21,8 +21,14 @@ type signatures struct {
 	path string // empty: nothing is kept
 
 	mu    sync.Mutex
-	known map[release.Digest]map[release.Digest]release.Signer // by leaf, by trust
-	fresh []signature                                          // not yet in the file
+	known map[release.Digest][]judged // by leaf; nearly always one
+	fresh []signature                 // not yet in the file
+}
+
+// judged is who signed, as a trust names them.
+type judged struct {
+	trust  release.Digest
+	signer release.Signer
 }
 
 type signature struct {
@@ -32,7 +38,7 @@ type signature struct {
 }
 
 func openSignatures(dir, origin string, trust release.Digest) *signatures {
-	s := &signatures{known: map[release.Digest]map[release.Digest]release.Signer{}}
+	s := &signatures{known: map[release.Digest][]judged{}}
 	if dir == "" || trust.IsZero() {
 		return s
 	}
@@ -74,10 +80,14 @@ func (s *signatures) load() bool {
 }
 
 func (s *signatures) put(one signature) {
-	if s.known[one.Leaf] == nil {
-		s.known[one.Leaf] = map[release.Digest]release.Signer{}
+	list := s.known[one.Leaf]
+	for i := range list {
+		if list[i].trust == one.Trust {
+			list[i].signer = one.Signer
+			return
+		}
 	}
-	s.known[one.Leaf][one.Trust] = one.Signer
+	s.known[one.Leaf] = append(list, judged{one.Trust, one.Signer})
 }
 
 // has reports whether anything is remembered of a line.
@@ -90,8 +100,12 @@ func (s *signatures) has(leaf release.Digest) bool {
 func (s *signatures) get(leaf, trust release.Digest) (release.Signer, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	signer, ok := s.known[leaf][trust]
-	return signer, ok
+	for _, j := range s.known[leaf] {
+		if j.trust == trust {
+			return j.signer, true
+		}
+	}
+	return release.Signer{}, false
 }
 
 func (s *signatures) add(leaf, trust release.Digest, signer release.Signer) {
