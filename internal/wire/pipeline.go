@@ -69,7 +69,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Ledger:       trustedLedger{log, keys},
 		Notifier:     told,
 		Hooks:        hooks{c},
-		Targets:      targets{engine.Options{Keychain: client.Credentials}},
+		Targets:      targets{engine.Options{Keychain: client.Credentials, Source: client}},
 		Now:          time.Now,
 	}
 	if o.Offline {

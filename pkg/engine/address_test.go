@@ -92,10 +92,10 @@ func TestSSHArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := a.arguments("/etc/ssh/promote", "/tmp/x/engine.sock")
+	args := a.arguments("/etc/ssh/promote", "/tmp/x/engine.sock", "/tmp/x/ctl")
 	text := strings.Join(args, " ")
 	for _, want := range []string{
-		"-o BatchMode=yes", "-o StrictHostKeyChecking=yes", "-o ExitOnForwardFailure=yes", "-S none", "-F /etc/ssh/promote",
+		"-o BatchMode=yes", "-o StrictHostKeyChecking=yes", "-o ExitOnForwardFailure=yes", "-M -S /tmp/x/ctl", "-o ControlPersist=no", "-F /etc/ssh/promote",
 		"-L /tmp/x/engine.sock:/var/run/docker.sock", "-l deploy", "-p 2222",
 	} {
 		if !strings.Contains(text, want) {
@@ -109,7 +109,7 @@ func TestSSHArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text = strings.Join(bare.arguments("", "s"), " "); strings.Contains(text, "-F") || strings.Contains(text, "-l ") || strings.Contains(text, "-p ") || !strings.Contains(text, "s:/run/x/docker.sock") {
+	if text = strings.Join(bare.arguments("", "s", "c"), " "); strings.Contains(text, "-F") || strings.Contains(text, "-l ") || strings.Contains(text, "-p ") || !strings.Contains(text, "s:/run/x/docker.sock") {
 		t.Errorf("what was not given is set: %s", text)
 	}
 }

@@ -29,7 +29,7 @@ const createTimeout = 5 * time.Minute
 // those of the service and of Compose, and joins its networks. It does not
 // start it. When joining fails, the container is removed again.
 func (h *Host) Create(ctx context.Context, project string, s release.ServiceSpec, name string, labels map[string]string) (id string, err error) {
-	image, present, err := h.ImageID(ctx, s.Image)
+	known, image, present, err := h.image(ctx, s.Image)
 	if err != nil {
 		return "", err
 	}
@@ -41,6 +41,7 @@ func (h *Host) Create(ctx context.Context, project string, s release.ServiceSpec
 		return "", err
 	}
 	options.Name = name
+	options.Config.Image = known
 	ctx, cancel := context.WithTimeoutCause(ctx, createTimeout, errors.New("no answer within "+createTimeout.String()))
 	defer cancel()
 	created, err := h.client.ContainerCreate(ctx, options)

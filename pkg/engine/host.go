@@ -21,6 +21,9 @@ type Options struct {
 	// Keychain gives the credentials for a registry host; empty strings mean
 	// none. Nil pulls without credentials.
 	Keychain func(ctx context.Context, registryHost string) (user, secret string, err error)
+	// Source reads registries for hosts behind ssh whose engine reaches none: it
+	// gets a read-only view of the images it lacks. Nil: it has to.
+	Source Source
 	// SSHConfig is a file for ssh -F; empty is OpenSSH's own choice.
 	SSHConfig string
 	// Getenv reads the environment; nil is os.Getenv.
@@ -36,6 +39,8 @@ type Host struct {
 	address string // as people know it
 	client  *client.Client
 	tunnel  *tunnel // nil unless the engine is reached over ssh
+	views   sync.Mutex
+	view    *view // nil until the engine needed one
 
 	cgroups sync.Map     // container id → *cgroup
 	memory  atomic.Int64 // of the engine's machine, in bytes; 0 is not asked yet
@@ -95,6 +100,9 @@ func (h *Host) Close() error {
 	var err error
 	if h.client != nil {
 		err = h.client.Close()
+	}
+	if h.view != nil {
+		err = errors.Join(err, h.view.close())
 	}
 	if h.tunnel != nil {
 		err = errors.Join(err, h.tunnel.close())

@@ -23,27 +23,34 @@ const pullIdle = 5 * time.Minute
 // the classic image store, the digest of this platform's manifest on the
 // containerd store. An image that is not there is no error.
 func (h *Host) ImageID(ctx context.Context, s release.Subject) (id string, present bool, err error) {
+	_, id, present, err = h.image(ctx, s)
+	return id, present, err
+}
+
+// image gives also the name that the engine knows a subject's image by.
+func (h *Host) image(ctx context.Context, s release.Subject) (name, id string, present bool, err error) {
 	ctx, cancel := h.short(ctx)
 	defer cancel()
-	result, err := h.client.ImageInspect(ctx, reference(s))
+	name, result, err := h.lookUp(ctx, s)
 	if absent(err) {
-		return "", false, nil
+		return "", "", false, nil
 	}
 	if err != nil {
-		return "", false, h.fault("inspecting image", s.String(), err)
+		return "", "", false, h.fault("inspecting image", s.String(), err)
 	}
 	index := result.Descriptor != nil && strings.Contains(result.Descriptor.MediaType, "index") ||
 		result.Descriptor != nil && strings.Contains(result.Descriptor.MediaType, "manifest.list")
 	if index && versions.GreaterThanOrEqualTo(h.client.ClientVersion(), "1.48") {
-		return h.manifestID(ctx, s)
+		id, present, err = h.manifestID(ctx, s, name)
+		return name, id, present, err
 	}
-	return result.ID, true, nil
+	return name, result.ID, true, nil
 }
 
 // manifestID finds the manifest of the engine's platform within an index that
 // the containerd store holds.
-func (h *Host) manifestID(ctx context.Context, s release.Subject) (string, bool, error) {
-	result, err := h.client.ImageInspect(ctx, reference(s), client.ImageInspectWithManifests(true))
+func (h *Host) manifestID(ctx context.Context, s release.Subject, name string) (string, bool, error) {
+	result, err := h.client.ImageInspect(ctx, name, client.ImageInspectWithManifests(true))
 	if err != nil {
 		return "", false, h.fault("inspecting image", s.String(), err)
 	}
@@ -72,7 +79,16 @@ func (h *Host) Pull(ctx context.Context, s release.Subject) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := h.pull(ctx, step, s, auth); err != nil {
+	cut := h.viewing()
+	if !cut {
+		err = h.pull(ctx, step, s, s.String(), auth)
+		cut = err != nil && h.tunnel != nil && h.options.Source != nil && ctx.Err() == nil && cutOff(err)
+	}
+	if cut {
+		step.Logf("its engine does not reach the registry: the image goes over ssh")
+		err = h.pullView(ctx, step, s)
+	}
+	if err != nil {
 		return err
 	}
 	_, present, err := h.ImageID(ctx, s)
@@ -82,13 +98,13 @@ func (h *Host) Pull(ctx context.Context, s release.Subject) (err error) {
 	return err
 }
 
-func (h *Host) pull(ctx context.Context, step *event.Step, s release.Subject, auth string) error {
+func (h *Host) pull(ctx context.Context, step *event.Step, s release.Subject, name, auth string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	idle := fmt.Errorf("no progress within %s", pullIdle)
 	watchdog := time.AfterFunc(pullIdle, func() { cancel(idle) })
 	defer watchdog.Stop()
-	stream, err := h.client.ImagePull(ctx, s.String(), client.ImagePullOptions{RegistryAuth: auth})
+	stream, err := h.client.ImagePull(ctx, name, client.ImagePullOptions{RegistryAuth: auth})
 	if err != nil {
 		return h.pullFault(ctx, s, err)
 	}
@@ -136,7 +152,10 @@ func (h *Host) pullFault(ctx context.Context, s release.Subject, err error) erro
 func (h *Host) RemoveImage(ctx context.Context, s release.Subject) error {
 	ctx, cancel := h.short(ctx)
 	defer cancel()
-	_, err := h.client.ImageRemove(ctx, s.String(), client.ImageRemoveOptions{PruneChildren: true})
+	name, _, err := h.lookUp(ctx, s)
+	if err == nil {
+		_, err = h.client.ImageRemove(ctx, name, client.ImageRemoveOptions{PruneChildren: true})
+	}
 	if absent(err) {
 		return nil
 	}

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/promote-dev/promote/pkg/engine"
+	"github.com/promote-dev/promote/pkg/engine/enginetest"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -283,4 +286,97 @@ func TestSSHEndsWithUs(t *testing.T) {
 	}
 	t.Errorf("ssh %d outlived its parent", pid)
 	_ = syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// elsewhere reads a registry under another name than images have: one that no
+// engine can look up.
+type elsewhere struct {
+	t        *testing.T
+	registry string
+}
+
+func (e elsewhere) get(repository, kind string, d release.Digest) (*http.Response, error) {
+	_, path, _ := strings.Cut(repository, "/")
+	response, err := http.Get("http://" + e.registry + "/v2/" + path + "/" + kind + "/" + d.String())
+	if err == nil && response.StatusCode != http.StatusOK {
+		response.Body.Close()
+		err = fmt.Errorf("%s %s: %s", kind, d, response.Status)
+	}
+	return response, err
+}
+
+func (e elsewhere) Manifest(_ context.Context, s release.Subject) (string, []byte, error) {
+	response, err := e.get(s.Repository, "manifests", s.Digest)
+	if err != nil {
+		return "", nil, err
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	return release.MediaTypeManifest, raw, err
+}
+
+func (e elsewhere) OpenBlob(_ context.Context, repository string, d release.Digest, _ int64, _ func(int64)) (io.ReadCloser, error) {
+	response, err := e.get(repository, "blobs", d)
+	if err != nil {
+		return nil, err
+	}
+	return response.Body, nil
+}
+
+// An engine that cannot even look the registry up gets the image over ssh, and
+// runs it as if it came from there.
+func TestAViewOverSSH(t *testing.T) {
+	path := socket(t)
+	s := startSSHD(t)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	name := prefix()
+	real, platform := enginetest.NewRegistry(t).Push(t, name, enginetest.Image{Version: name})
+	registry, _, _ := strings.Cut(real.Repository, "/")
+	subject := release.Subject{Repository: "registry.invalid/" + name, Digest: real.Digest}
+	options := engine.Options{SSHConfig: s.config("client", "known"), Source: elsewhere{t, registry}}
+	for range 2 { // the second connection finds what the first one left
+		h, err := engine.Open(ctx, s.target(path), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Pull(ctx, subject); err != nil {
+			t.Fatal(err)
+		}
+		id, present, err := h.ImageID(ctx, subject)
+		if err != nil || !present || id != platform.Config.String() && id != platform.Manifest.String() {
+			t.Errorf("image %s, present %t, %v; want %+v", id, present, err, platform)
+		}
+		container, err := h.Create(ctx, name, release.ServiceSpec{Name: "planner", Image: subject}, name+"-planner-1", nil)
+		if err == nil {
+			err = h.Start(ctx, container)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(sshProcesses(t)); n != 1 {
+			t.Errorf("%d ssh processes", n)
+		}
+		if _, err := h.RemoveLabelled(ctx, release.LabelProject+"="+name); err != nil {
+			t.Error(err)
+		}
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+		options.Source = nil
+	}
+	h, err := engine.Open(ctx, s.target(path), options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	if err := h.RemoveImage(ctx, subject); err != nil {
+		t.Error(err)
+	}
+	if _, present, err := h.ImageID(ctx, subject); present || err != nil {
+		t.Errorf("still there: %t %v", present, err)
+	}
+	if err := h.Pull(ctx, subject); release.KindOf(err) != release.KindUnavailable {
+		t.Errorf("without a view: %v", err)
+	}
 }

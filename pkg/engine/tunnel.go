@@ -26,7 +26,8 @@ const defaultSocket = "/var/run/docker.sock"
 // not one for each request.
 type tunnel struct {
 	address string
-	dir     string // holds socket
+	ssh     string // the program
+	dir     string // holds the sockets
 	socket  string
 	process *os.Process
 	said    func() string // what ssh wrote to stderr
@@ -69,16 +70,16 @@ func parseSSH(address string) (sshAddress, error) {
 
 // arguments are those of ssh. It never asks, never trusts a new key, and ends
 // when the forwarding cannot be set up; the user's configuration, agent and
-// jump hosts are honoured. Connection sharing is off, so that our process is
-// the connection and ends with us.
-func (a sshAddress) arguments(config, socket string) []string {
-	args := []string{"-N", "-T", "-a", "-x", "-S", "none"}
+// jump hosts are honoured. Our process is the connection and ends with us: it
+// shares nobody's, and its own control socket is for us, to forward more later.
+func (a sshAddress) arguments(config, socket, control string) []string {
+	args := []string{"-N", "-T", "-a", "-x", "-M", "-S", control}
 	if config != "" {
 		args = append(args, "-F", config)
 	}
 	for _, option := range []string{
 		"BatchMode=yes", "StrictHostKeyChecking=yes", "UpdateHostKeys=no", "ExitOnForwardFailure=yes",
-		"ConnectTimeout=15", "ServerAliveInterval=10", "ServerAliveCountMax=3", "PermitLocalCommand=no",
+		"ConnectTimeout=15", "ServerAliveInterval=10", "ServerAliveCountMax=3", "PermitLocalCommand=no", "ControlPersist=no",
 	} {
 		args = append(args, "-o", option)
 	}
@@ -106,8 +107,8 @@ func openTunnel(ctx context.Context, address, config string) (*tunnel, error) {
 	if err != nil {
 		return nil, release.Unavailable("free space in the temporary directory, or set TMPDIR", "connecting to %s: %w", address, err)
 	}
-	t := &tunnel{address: address, dir: dir, socket: filepath.Join(dir, "engine.sock"), done: make(chan struct{})}
-	cmd := exec.Command(ssh, a.arguments(config, t.socket)...)
+	t := &tunnel{address: address, ssh: ssh, dir: dir, socket: filepath.Join(dir, "engine.sock"), done: make(chan struct{})}
+	cmd := exec.Command(ssh, a.arguments(config, t.socket, t.control())...)
 	cmd.SysProcAttr = detached() // Ctrl-C in the terminal is for us, not for ssh
 	stderr := &tail{most: 4096}
 	cmd.Stderr, t.said = stderr, stderr.String
@@ -119,6 +120,9 @@ func openTunnel(ctx context.Context, address, config string) (*tunnel, error) {
 	}
 	return t, nil
 }
+
+// control is the socket by which the ssh process takes orders.
+func (t *tunnel) control() string { return filepath.Join(t.dir, "ctl") }
 
 // socketDir is the temporary directory, unless its path is so long that the
 // path of a socket in it would not fit into the kernel's 108 bytes. ssh first
