@@ -218,9 +218,9 @@ func (r *promotion) closeRecord(ctx context.Context, phase release.Phase, reason
 // can undo what was recorded; a lock that stays is found by the next run.
 func (r *promotion) unlock(ctx context.Context) {
 	_ = r.p.Ledger.Rest(ctx, r.intent.Record.Sequence) // a counter that stays disturbs nobody
-	for _, h := range r.hosts {
+	_ = together(ctx, r.hosts, len(r.hosts), func(ctx context.Context, h *host) error {
 		if !h.locked {
-			continue
+			return nil
 		}
 		if err := h.SaveCheckpoint(ctx, r.lockName(), string(r.checkpoint.Envelope)); err != nil {
 			event.Warnf(ctx, "leaving the ledger's checkpoint on %s: %v", h.target.Name, err)
@@ -229,7 +229,8 @@ func (r *promotion) unlock(ctx context.Context) {
 			event.Warnf(ctx, "removing the lock on %s: %v", h.target.Name, err)
 		}
 		h.locked = false
-	}
+		return nil
+	})
 }
 
 // abandon ends a promotion that has touched no target yet. The record is
@@ -255,6 +256,7 @@ func (r *promotion) interrupted(ctx context.Context, cause error) (Promotion, er
 // failed undoes what was done, if the environment says so, and records which.
 func (r *promotion) failed(ctx context.Context, cause error) (Promotion, error) {
 	if release.KindOf(cause) == release.KindHeld {
+		r.survey(ctx)
 		return r.result(&r.intent), cause // fenced: not ours to touch any more
 	}
 	if !slices.ContainsFunc(r.hosts, func(h *host) bool { return h.touched }) {

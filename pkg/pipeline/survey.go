@@ -11,8 +11,12 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// surveyTime bounds looking at the targets once something went wrong.
-const surveyTime = 5 * time.Second
+// surveyTime bounds looking at the targets once something went wrong, and
+// hastyTime where somebody waits for the process to end.
+const (
+	surveyTime = 5 * time.Second
+	hastyTime  = 2 * time.Second
+)
 
 // survey looks what each target runs now, for the record and the result of what
 // did not go well. It works without the promotion's own context, which may be
@@ -21,7 +25,11 @@ func (r *promotion) survey(ctx context.Context) {
 	if r.workload.Project == "" {
 		return // it did not get as far as knowing what to look at
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), surveyTime)
+	limit := surveyTime
+	if ctx.Err() != nil {
+		limit = hastyTime
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	_ = together(ctx, r.hosts, len(r.hosts), func(ctx context.Context, h *host) error {
 		running, err := r.runs(ctx, h)
