@@ -134,7 +134,7 @@ func (m *monitor) lastWords(ctx context.Context, id string) string {
 	defer cancel()
 	raw, err := m.engine.Logs(ctx, id, 5)
 	if err != nil {
-		return ""
+		return "; its log could not be read: " + oneLine(err.Error())
 	}
 	lines := strings.TrimSpace(strings.ToValidUTF8(string(raw), "?"))
 	if lines == "" {

@@ -5,6 +5,7 @@ package smoke
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,5 +105,22 @@ func TestOneLife(t *testing.T) {
 	}
 	if got := since(samples, begin.Add(18*time.Second)); len(got) != 2 {
 		t.Errorf("since: %d", len(got))
+	}
+}
+
+// What was started anew says with which exit code it ended before, and what it
+// said then.
+func TestEndedBeforeItWasStartedAnew(t *testing.T) {
+	w := newWorld(t)
+	m := newMonitor(w, w.workload, time.Hour)
+	r := &run{Options: w.options(), workload: w.workload, monitor: m}
+	anew := release.Container{Service: "planner", State: "running", Restarts: 6}
+	m.services["planner"].exits = []string{"exit code 9" + endOfLog + "first", "exit code 7" + endOfLog + "no configuration"}
+	if got := r.ended(t.Context(), anew, ailment(anew, false)); got != "was restarted 6 times, last exit code 7; its log ends: no configuration" {
+		t.Errorf("%q", got)
+	}
+	gone := release.Container{ID: "nobody", Service: "planner", State: "exited", ExitCode: 3}
+	if got := r.ended(t.Context(), gone, ailment(gone, false)); !strings.HasPrefix(got, "ended with exit code 3; its log could not be read: ") {
+		t.Errorf("%q", got)
 	}
 }

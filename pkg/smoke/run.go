@@ -166,11 +166,26 @@ func (r *run) unwell(ctx context.Context) (string, error) {
 	for _, s := range r.workload.Services {
 		for _, c := range seen.Containers {
 			if text := ailment(c, s.OneShot); c.Service == s.Name && text != "" {
-				return fmt.Sprintf("service %s %s%s", s.Name, text, r.monitor.lastWords(ctx, c.ID)), nil
+				return fmt.Sprintf("service %s %s", s.Name, r.ended(ctx, c, text)), nil
 			}
 		}
 	}
 	return "", nil
+}
+
+// ended adds to an ailment what the container said last. One that was started
+// anew meanwhile has another exit code now, and its log may have begun again:
+// then what was kept when it ended counts.
+func (r *run) ended(ctx context.Context, c release.Container, ailment string) string {
+	exits := r.monitor.get(c.Service).exits
+	if c.State != "running" || c.Restarts == 0 || len(exits) == 0 {
+		return ailment + r.monitor.lastWords(ctx, c.ID)
+	}
+	last := exits[len(exits)-1]
+	if !strings.Contains(last, endOfLog) {
+		last += r.monitor.lastWords(ctx, c.ID)
+	}
+	return fmt.Sprintf("was restarted %d times, last %s", c.Restarts, last)
 }
 
 // late says which service used up the time for starting.
