@@ -109,7 +109,7 @@ func (w *World) TryDisk(ctx context.Context, p Point) (Row, error) {
 func (w *World) spoil(ctx context.Context, p Point) (wrap []string, mend func() error, err error) {
 	mend = func() error { return nil }
 	trace := func(at int) []string {
-		return []string{w.o.Tracer, "trace", strconv.Itoa(at), "false", strconv.Itoa(int(syscall.EIO)), w.path("calls")}
+		return []string{w.o.Tracer, "trace", strconv.Itoa(at), "false", strconv.Itoa(int(syscall.EIO)), "", w.path("calls")}
 	}
 	switch p.Where {
 	case FailOne:

@@ -81,8 +81,8 @@ func TestPoints(t *testing.T) {
 		t.Errorf("%d points, at most 2 of each kind", n)
 	}
 	random := rand.New(rand.NewPCG(1, 1))
-	create := urgency(Point{Of: OfUpdate, Where: AtEngine, At: 2}, seen[AtEngine], random)
-	again := urgency(Point{Of: OfUpdate, Where: AtEngine, At: 1}, seen[AtEngine], random)
+	create := urgency(Point{Of: OfUpdate, Where: AtEngine, Call: "POST /containers/create", At: 1}, seen[AtEngine], random)
+	again := urgency(Point{Of: OfUpdate, Where: AtEngine, Call: "GET /info", At: 1}, seen[AtEngine], random)
 	if create >= again {
 		t.Error("what is read again comes before what changes something")
 	}

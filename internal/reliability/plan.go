@@ -45,7 +45,7 @@ func Run(ctx context.Context, p Plan) error {
 		}
 	}
 	if p.Table != "" {
-		if err := writeTable(p.Table, p.RacesFile, rows); err != nil {
+		if err := writeTable(p.Table, p.RacesFile, rows, p.whole()); err != nil {
 			return err
 		}
 	}
@@ -228,6 +228,21 @@ func (p Plan) surveyed(ctx context.Context, w *World, of string) (map[string][]s
 		return nil, 0, err
 	}
 	return kept.Seen, kept.Took, os.WriteFile(file, raw, 0o644)
+}
+
+// whole gives how many points an update has in all, as it was surveyed; 0 if it
+// was not.
+func (p Plan) whole() int {
+	raw, err := os.ReadFile(filepath.Join(p.World.Dir, "survey-"+OfUpdate+".json"))
+	var kept struct{ Seen map[string][]string }
+	if err != nil || json.Unmarshal(raw, &kept) != nil {
+		return 0
+	}
+	n := p.Randoms
+	for _, seen := range kept.Seen {
+		n += 2 * len(seen)
+	}
+	return n
 }
 
 func appendRow(path string, r Row) error {

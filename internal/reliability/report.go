@@ -23,7 +23,7 @@ type raced struct {
 }
 
 // writeTable brings the document up to date.
-func writeTable(path, races string, rows []Row) error {
+func writeTable(path, races string, rows []Row, whole int) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return err
@@ -41,11 +41,11 @@ func writeTable(path, races string, rows []Row) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	made := tables(rows, all)
+	made := tables(rows, all, whole)
 	return os.WriteFile(path, []byte(before+tableBegin+"\n\n"+made+"\n"+tableEnd+after), 0o644)
 }
 
-func tables(rows []Row, races []raced) string {
+func tables(rows []Row, races []raced, whole int) string {
 	var b strings.Builder
 	var kills, disks, processes []Row
 	for _, r := range rows {
@@ -59,7 +59,7 @@ func tables(rows []Row, races []raced) string {
 		}
 	}
 	if len(kills) > 0 {
-		summary(&b, kills)
+		summary(&b, kills, whole)
 		byPlace(&b, kills)
 	}
 	if len(races) > 0 || len(processes) > 0 {
@@ -124,7 +124,7 @@ func group(rows []Row, name func(Row) string) (order []string, sums map[string]*
 
 const tallyHead = "| trials | ended before | nothing recorded | intent open | record closed | then old | then new | findings |\n"
 
-func summary(b *strings.Builder, rows []Row) {
+func summary(b *strings.Builder, rows []Row, whole int) {
 	b.WriteString("### Killed\n\n| killed was | at each | before or after it " + tallyHead + "|---|---|---|" + strings.Repeat("--:|", 8) + "\n")
 	order, sums := group(rows, func(r Row) string { return titles[r.Of] + " | " + r.Where + " | " + side(r) })
 	var total tally
@@ -135,7 +135,11 @@ func summary(b *strings.Builder, rows []Row) {
 		total.add(r)
 	}
 	took := time.Duration(total.seconds * float64(time.Second)).Round(time.Minute)
-	fmt.Fprintf(b, "| **all** | | | %s |\n\n%d trials, %s of running time.\n\n", total.cells(), total.trials, took)
+	fmt.Fprintf(b, "| **all** | | | %s |\n\n%d trials, %s of running time.", total.cells(), total.trials, took)
+	if updates := len(slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Of != OfUpdate })); updates < whole {
+		fmt.Fprintf(b, " This run was cut short: it has tried %d of the %d points of a promotion.", updates, whole)
+	}
+	b.WriteString("\n\n")
 }
 
 var titles = map[string]string{OfUpdate: "a promotion", OfFirst: "the first promotion of an environment", OfResume: "`resume`"}

@@ -33,24 +33,16 @@ func TestASampleOfTheMatrix(t *testing.T) {
 		}
 	}()
 	for _, c := range []struct {
-		tap   *Tap
 		where string
 		what  string
 		n     int // the how manieth of its kind
 		after bool
 	}{
-		{w.engine, AtEngine, "POST /containers/create", 2, true}, // the first one is the lock
-		{w.engine, AtEngine, "DELETE /containers/…", 1, false},   // the lock's; the record is closed
-		{w.registry, AtRegistry, "PUT manifest by tag", 1, true}, // nothing runs yet
+		{AtEngine, "POST /containers/create", 2, true}, // the first one is the lock
+		{AtEngine, "DELETE /containers/…", 1, false},   // the lock's; the record is closed
+		{AtRegistry, "PUT manifest by tag", 1, true},   // nothing runs yet
 	} {
-		seen := 0
-		c.tap.Choose(func(what string) bool {
-			if what == c.what {
-				seen++
-			}
-			return seen == c.n
-		})
-		row, err := w.Try(t.Context(), Point{Of: OfFirst, Where: c.where, At: Chosen, After: c.after})
+		row, err := w.Try(t.Context(), Point{Of: OfFirst, Where: c.where, Call: c.what, At: c.n, After: c.after})
 		if err != nil {
 			t.Fatal(err)
 		}

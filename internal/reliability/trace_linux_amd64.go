@@ -155,9 +155,13 @@ func (t *tracer) call(tid int, th *thread) {
 }
 
 func (t *tracer) enter(tid int, th *thread, name string, info syscallInfo) {
-	t.count++
-	th.call, th.number, th.failed = name+" "+t.object(tid, name, info), t.count, false
+	th.call, th.number, th.failed = name+" "+t.object(tid, name, info), 0, false
 	fmt.Fprintln(t.seen, th.call)
+	if t.Call != "" && t.Call != th.call {
+		return
+	}
+	t.count++
+	th.number = t.count
 	if t.At != t.count && (t.Fail == 0 || t.At != 0) {
 		return
 	}
@@ -181,7 +185,7 @@ func (t *tracer) leave(tid int, th *thread) {
 			_ = syscall.PtraceSetRegs(tid, &regs)
 		}
 	}
-	if th.number == t.At && t.After && t.Fail == 0 {
+	if th.number != 0 && th.number == t.At && t.After && t.Fail == 0 {
 		_ = syscall.Kill(t.pid, syscall.SIGKILL)
 	}
 	th.call = ""

@@ -34,14 +34,15 @@ const (
 type Point struct {
 	Of     string        `json:"of"`
 	Where  string        `json:"where"`
-	At     int           `json:"at,omitempty"` // the how manieth
+	Call   string        `json:"call,omitempty"` // which request or call; empty: any
+	At     int           `json:"at,omitempty"`   // the how manieth of these
 	After  bool          `json:"after,omitempty"`
 	Moment time.Duration `json:"moment,omitempty"` // since the start
 }
 
 // Key names a point among all.
 func (p Point) Key() string {
-	return fmt.Sprintf("%s/%s/%d/%t/%d", p.Of, p.Where, p.At, p.After, p.Moment)
+	return fmt.Sprintf("%s/%s/%s/%d/%t/%d", p.Of, p.Where, p.Call, p.At, p.After, p.Moment)
 }
 
 // Row is what came of one trial.
@@ -151,13 +152,28 @@ func (w *World) strike(ctx context.Context, p Point, args ...string) (struck, er
 			tap.Count()
 		}
 	}
+	if p.Call != "" { // more of one kind must not shift the others
+		seen := 0
+		chosen := func(what string) bool {
+			if what == p.Call {
+				seen++
+			}
+			return seen == p.At
+		}
+		w.registry.Choose(chosen)
+		w.engine.Choose(chosen)
+	}
+	at := p.At
+	if p.Call != "" {
+		at = Chosen
+	}
 	switch p.Where {
 	case AtRegistry:
-		w.registry.Strike(p.At, p.After, kill)
+		w.registry.Strike(at, p.After, kill)
 	case AtEngine:
-		w.engine.Strike(p.At, p.After, kill)
+		w.engine.Strike(at, p.After, kill)
 	case AtCall:
-		wrap = []string{w.o.Tracer, "trace", strconv.Itoa(p.At), strconv.FormatBool(p.After), "0", calls}
+		wrap = []string{w.o.Tracer, "trace", strconv.Itoa(p.At), strconv.FormatBool(p.After), "0", p.Call, calls}
 	}
 	cmd = w.command(ctx, wrap, args...)
 	var timer *time.Timer
@@ -382,8 +398,13 @@ func Points(of string, seen map[string][]string, took time.Duration, randoms, mo
 	var list []Point
 	for _, where := range []string{AtEngine, AtRegistry, AtCall} {
 		var some []Point
-		for i := range seen[where] {
-			some = append(some, Point{Of: of, Where: where, At: i + 1}, Point{Of: of, Where: where, At: i + 1, After: true})
+		count := map[string]int{}
+		for _, what := range seen[where] {
+			count[what]++
+			p := Point{Of: of, Where: where, Call: what, At: count[what]}
+			some = append(some, p)
+			p.After = true
+			some = append(some, p)
 		}
 		list = append(list, thin(some, most)...)
 	}
@@ -408,13 +429,17 @@ func urgency(p Point, seen []string, random *rand.Rand) float64 {
 	if p.Where == AtRandom {
 		return 0.2 + u*0.8
 	}
-	what := seen[p.At-1]
-	reads := strings.HasPrefix(what, "GET") || strings.HasPrefix(what, "HEAD")
-	ofItsKind := !slices.Contains(seen[p.At:], what)
-	switch {
-	case ofItsKind && !reads:
+	reads := strings.HasPrefix(p.Call, "GET") || strings.HasPrefix(p.Call, "HEAD")
+	kind := 0
+	for _, what := range seen {
+		if what == p.Call {
+			kind++
+		}
+	}
+	switch last := p.At == kind; {
+	case last && !reads:
 		return u * 0.2
-	case reads && !ofItsKind:
+	case reads && !last:
 		return 1 + u
 	}
 	return 0.2 + u*0.8

@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	if len(os.Args) > 6 && os.Args[1] == "trace" {
+	if len(os.Args) > 7 && os.Args[1] == "trace" {
 		os.Exit(trace(os.Args[2:]))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// trace is this program under another name: AT AFTER FAIL SEEN COMMAND...
+// trace is this program under another name: AT AFTER FAIL CALL SEEN COMMAND...
 func trace(args []string) int {
 	at, err1 := strconv.Atoi(args[0])
 	after, err2 := strconv.ParseBool(args[1])
@@ -37,7 +37,7 @@ func trace(args []string) int {
 		fmt.Fprintln(os.Stderr, "reliability:", err)
 		return 2
 	}
-	code, err := reliability.Trace(reliability.TraceOptions{At: at, After: after, Fail: syscall.Errno(fail), Seen: args[3]}, args[4:])
+	code, err := reliability.Trace(reliability.TraceOptions{At: at, After: after, Fail: syscall.Errno(fail), Call: args[3], Seen: args[4]}, args[5:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "reliability:", err)
 		return 2
