@@ -28,6 +28,7 @@ func (r *run) readCommands() []*cli.Command {
 			&cli.StringFlag{Name: "until", Usage: "up to a `TIME`"},
 		}, formats: []string{"csv"}, offline: true, action: r.log}),
 		r.auditCommand(),
+		r.ledgerCommand(),
 	}
 }
 

@@ -37,6 +37,8 @@ var results = map[string]any{
 	"error":         errorResult{},
 	"freeze":        pipeline.FreezeResult{},
 	"keys":          KeyResult{},
+	"ledger-export": ExportResult{},
+	"ledger-import": ImportResult{},
 	"log":           logResult{},
 	"pin":           PinResult{},
 	"plan":          pipeline.PlanResult{},

@@ -28,6 +28,9 @@ type Wiring struct {
 	// Audit verifies a whole ledger; c is nil where the options say whom to
 	// believe.
 	Audit func(ctx context.Context, c *config.Config, o AuditOptions) (release.LedgerAudit, error)
+	// ExportLedger and ImportLedger bring the ledger elsewhere and back.
+	ExportLedger func(ctx context.Context, c *config.Config, o LedgerOptions) (ExportResult, error)
+	ImportLedger func(ctx context.Context, c *config.Config, o LedgerOptions) (ImportResult, error)
 	// Doctor lists what can be checked about this machine and configuration;
 	// c is nil where there is no configuration.
 	Doctor func(c *config.Config) []Check

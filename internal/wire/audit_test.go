@@ -23,23 +23,65 @@ func (o *office) config() *config.Config {
 	return c
 }
 
-// exported puts the ledger's checkpoint and log in one file.
+// exported writes the ledger into a file, as the command does.
 func (o *office) exported() string {
 	o.t.Helper()
-	dir := filepath.Join(o.dir, ".promote", "ledger")
-	checkpoint, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	log, err := os.ReadFile(filepath.Join(dir, "log"))
-	if err != nil {
-		o.t.Fatal(err)
-	}
 	path := filepath.Join(o.t.TempDir(), "ledger.export")
-	if err := os.WriteFile(path, bytes.Join([][]byte{checkpoint, log}, []byte{'\n'}), 0o600); err != nil {
+	if _, err := exportLedger(o.t.Context(), o.config(), cli.LedgerOptions{Place: path}); err != nil {
 		o.t.Fatal(err)
 	}
 	return path
+}
+
+// TestTheLedgerMoves: to a file, a layout, and into another checkout's ledger;
+// never over a file that is there, nor into a ledger with other records.
+func TestTheLedgerMoves(t *testing.T) {
+	o := newOffice(t, "ops", "mallory")
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	p := o.pipeline("ops", "")
+	if err := o.record(p, &p.Project.Trust, release.DigestOf([]byte("x"))); err != nil {
+		t.Fatal(err)
+	}
+	file := o.exported()
+	if _, err := exportLedger(t.Context(), o.config(), cli.LedgerOptions{Place: file}); release.KindOf(err) != release.KindUsage {
+		t.Errorf("a file that is there: %v", err)
+	}
+	layout := "oci:" + filepath.Join(t.TempDir(), "layout") + ":ledger"
+	if out, err := exportLedger(t.Context(), o.config(), cli.LedgerOptions{Place: layout, Artifact: true}); err != nil || out.Records != 1 || out.Artifact.IsZero() {
+		t.Errorf("%+v, %v", out, err)
+	}
+	ledgerDir := filepath.Join(o.dir, ".promote", "ledger")
+	before, _ := os.ReadFile(filepath.Join(ledgerDir, "log"))
+	for _, from := range []cli.LedgerOptions{{Place: file}, {Place: layout, Artifact: true}} {
+		if err := os.RemoveAll(filepath.Join(o.dir, ".promote")); err != nil {
+			t.Fatal(err)
+		}
+		dry := from
+		dry.DryRun = true
+		if out, err := importLedger(t.Context(), o.config(), dry); err != nil || out.Added != 1 {
+			t.Errorf("%+v, %v", out, err)
+		}
+		if _, err := os.Stat(ledgerDir); err == nil {
+			t.Error("a dry run made the ledger")
+		}
+		if out, err := importLedger(t.Context(), o.config(), from); err != nil || out.Added != 1 || out.Records != 1 {
+			t.Errorf("%+v, %v", out, err)
+		}
+		if after, _ := os.ReadFile(filepath.Join(ledgerDir, "log")); !bytes.Equal(after, before) {
+			t.Error("the log is another one")
+		}
+	}
+	// Somebody else's log is not this project's, however sound it is.
+	if err := os.RemoveAll(filepath.Join(o.dir, ".promote")); err != nil {
+		t.Fatal(err)
+	}
+	o.pipeline("mallory", "")
+	if _, err := importLedger(t.Context(), o.config(), cli.LedgerOptions{Place: file}); release.KindOf(err) != release.KindDenied {
+		t.Errorf("by another trust: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(ledgerDir, "log")); err == nil {
+		t.Error("it was written all the same")
+	}
 }
 
 // TestAnAuditorNeedsAFileAndAKey: with real keys, by promote.yaml, by a public

@@ -23,6 +23,8 @@ func New() cli.Wiring {
 		SignTrust:    signTrust,
 		VerifyBundle: verifyBundle,
 		Audit:        audit,
+		ExportLedger: exportLedger,
+		ImportLedger: importLedger,
 		Doctor:       doctor,
 		Clean:        clean,
 		Demo:         runDemo,

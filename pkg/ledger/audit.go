@@ -60,8 +60,7 @@ func (l *Ledger) audit(ctx context.Context, s Source, o AuditOptions, step *even
 		known = nil
 	}
 	for {
-		a := &auditor{l: l, name: s.String(), step: step, known: known, chain: chain{l: l}, wanted: map[int64]*capture{}}
-		a.first = func() *release.Trust { return firstTrustOf(ctx, s) }
+		a := l.auditor(ctx, s, step, known)
 		err := a.run(ctx, s, o)
 		if errors.Is(err, errForgotten) {
 			known = nil
@@ -69,6 +68,12 @@ func (l *Ledger) audit(ctx context.Context, s Source, o AuditOptions, step *even
 		}
 		return a, err
 	}
+}
+
+func (l *Ledger) auditor(ctx context.Context, s Source, step *event.Step, known *memory) *auditor {
+	a := &auditor{l: l, name: s.String(), step: step, known: known, chain: chain{l: l}, wanted: map[int64]*capture{}}
+	a.first = func() *release.Trust { return firstTrustOf(ctx, s) }
+	return a
 }
 
 // errForgotten is that what is remembered is of another log.

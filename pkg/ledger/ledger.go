@@ -93,6 +93,9 @@ func Open(_ context.Context, o Options) (*Ledger, error) {
 	return l, nil
 }
 
+// String names the place where the log is.
+func (l *Ledger) String() string { return l.store.String() }
+
 func validOrigin(s string) bool {
 	return s != "" && len(s) <= 512 && !strings.ContainsFunc(s, func(r rune) bool {
 		return r == '+' || unicode.IsSpace(r) || !unicode.IsPrint(r)

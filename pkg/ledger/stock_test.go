@@ -3,6 +3,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -40,10 +41,11 @@ func TestStockToolsAgree(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := regexp.MustCompile("(?s)```bash\n(.*?)```").FindAllSubmatch(doc, -1)
-	if len(blocks) != 2 {
-		t.Fatalf("the page has %d scripts, want 2", len(blocks))
+	if len(blocks) != 3 {
+		t.Fatalf("the page has %d scripts, want 3", len(blocks))
 	}
 	script := string(blocks[0][1]) + string(blocks[1][1])
+	against := script + string(blocks[2][1])
 
 	dir := t.TempDir()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -78,26 +80,62 @@ func TestStockToolsAgree(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var kept []byte
 	for n := range int64(7) {
+		if n == 4 {
+			kept, _ = os.ReadFile(filepath.Join(dir, "checkpoint"))
+		}
 		if _, _, err := l.Append(t.Context(), release.Record{Phase: release.Released, Reason: "\"%s\\\" \u2028 ü"}, n); err != nil {
 			t.Fatal(err)
 		}
 	}
-	run := func() (string, error) {
+	run := func(script, dir, export string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
-		cmd.Dir = dir
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "EXPORT="+export)
 		out, err := cmd.Output()
 		return string(out), err
 	}
-	out, err := run()
+	out, err := run(script, dir, "")
 	if err != nil || strings.Count(out, `"phase":"released"`) != 7 || !strings.Contains(out, `"sequence":6`) {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	// The same for an export, whole, cut and with something behind it, and
+	// against a checkpoint that was kept.
+	var export bytes.Buffer
+	if _, err := l.Export(t.Context(), &export, nil); err != nil {
+		t.Fatal(err)
+	}
+	other, key1, _ := bytes.Cut(export.Bytes(), []byte{'\n'})
+	for name, c := range map[string]struct {
+		text []byte
+		kept []byte
+		ok   bool
+	}{
+		"whole":         {export.Bytes(), kept, true},
+		"cut":           {export.Bytes()[:bytes.LastIndexByte(export.Bytes()[:export.Len()-1], '\n')+1], kept, false},
+		"trailing":      {append(bytes.Clone(export.Bytes()), "{}\n"...), kept, false},
+		"a changed one": {export.Bytes(), bytes.Replace(kept, []byte(`"sig":"ME`), []byte(`"sig":"NE`), 1), false},
+		"no checkpoint": {key1, other, false},
+	} {
+		there := t.TempDir()
+		for file, text := range map[string][]byte{"export": c.text, "kept": c.kept} {
+			if err := os.WriteFile(filepath.Join(there, file), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		public, _ := os.ReadFile(filepath.Join(dir, "ops.pub"))
+		if err := os.WriteFile(filepath.Join(there, "ops.pub"), public, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := run(against, there, "export"); c.ok != (err == nil) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
 	}
 	log, _ := os.ReadFile(filepath.Join(dir, "log"))
 	if err := os.WriteFile(filepath.Join(dir, "log"), []byte(strings.Replace(string(log), `"sig":"ME`, `"sig":"NE`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := run(); err == nil {
+	if out, err := run(script, dir, ""); err == nil {
 		t.Fatalf("a changed log was found good:\n%s", out)
 	}
 }

@@ -9,7 +9,7 @@ import (
 const (
 	maxRecord     = 1 << 20 // bytes of a record's line
 	maxCheckpoint = 1 << 16 // bytes of a checkpoint's envelope
-	maxLog        = 1 << 30 // bytes of a log
+	maxLog        = 4 << 30 // bytes of a log
 )
 
 // Store is where a ledger's bytes live. It understands none of them: what it

@@ -62,6 +62,7 @@ func Contract(t *testing.T, b Backend) {
 		"push":             testPush,
 		"tag":              testTag,
 		"copy":             testCopy,
+		"file":             testFile,
 		"copy index":       testCopyIndex,
 		"copy registries":  testCopyRegistries,
 		"copy dry run":     testCopyDryRun,

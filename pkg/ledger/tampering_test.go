@@ -1,0 +1,244 @@
+package ledger_test
+
+import (
+	"bytes"
+	"cmp"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/promote-dev/promote/pkg/ledger"
+	"github.com/promote-dev/promote/pkg/ledger/ledgertest"
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+var (
+	tampering = flag.String("tampering", "", "try all mutations of a ledger, and bring the table in this document up to date")
+	flips     = flag.Int("flips", 1, "bits flipped of each byte of the log, with -tampering")
+)
+
+// answer is what readers said to one mutation.
+type answer struct {
+	kind, what string
+	first      string // rule of the first finding
+	with       bool   // the audit refused, given the last checkpoint
+	without    bool   // the audit refused, given nothing but the trust
+	said       string
+	read       error // what promote says that reads it before a promotion, with the target's checkpoint
+	alone      error // the same, with no target's checkpoint
+	same       bool  // promote reads the very history that was there
+}
+
+// judge puts a mutation before an auditor, who is given it as an export, and
+// before promote, which finds it in its store.
+func (e *estate) judge(t testing.TB, auditor *ledger.Ledger, dir string, m mutation) answer {
+	sound := e.states[len(e.states)-1]
+	file := ledger.ExportedFile{Path: filepath.Join(dir, "export")}
+	if err := os.WriteFile(file.Path, bytes.Join([][]byte{m.state.Checkpoint, m.state.Log}, []byte{'\n'}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := answer{kind: m.kind, what: m.what}
+	found, err := auditor.Audit(t.Context(), file, ledger.AuditOptions{Checkpoints: [][]byte{sound.Checkpoint}})
+	if err != nil {
+		t.Errorf("%s, %s: the audit could not decide: %v", m.kind, m.what, err)
+	}
+	a.said, a.with = shown(found), found.Result == "failed"
+	for i, f := range found.Findings {
+		if i == 0 {
+			a.first = f.Rule
+		}
+		a.without = a.without || !strings.Contains(f.Message, "a checkpoint seen before")
+	}
+	store := &ledgertest.Memory{}
+	store.Replace(m.state)
+	l := e.open(t, store, "promote/agent", "")
+	var h release.History
+	if h, _, a.alone = l.Read(t.Context()); a.alone == nil {
+		a.same = len(h) == len(e.lines)
+		for n := range min(len(h), len(e.lines)) {
+			a.same = a.same && h[n].Digest == ledger.LeafHash(e.lines[n])
+		}
+		if len(h) > 0 && h.Pinned().Trust.Digest() != e.second.Digest() && h.Pinned().Trust.Digest() != e.first.Digest() {
+			a.alone = release.Denied("", "the trust in force is not the project's") // as every command says
+		}
+	}
+	if a.read = a.alone; a.read == nil {
+		a.read = l.Contains(t.Context(), sound.Checkpoint)
+	}
+	return a
+}
+
+// harmless kinds change nothing that anybody relies on.
+var harmless = map[string]string{
+	"checkpoint's signature in its other form": "it verifies, and says the same",
+}
+
+// unseen kinds are sound logs in themselves: only a checkpoint from elsewhere
+// shows that they are not the project's.
+var unseen = []string{"an older pair of log and checkpoint", "written anew by holders of all keys"}
+
+// verdict reports why an answer is not the one that is promised.
+func (a answer) verdict() string {
+	_, fine := harmless[a.kind]
+	alone := slices.Contains(unseen, a.kind)
+	stranger := a.kind == "a log of a stranger's own keys"
+	switch {
+	case fine && (a.with || a.read != nil || !a.same):
+		return "it is harmless, and was refused"
+	case fine:
+		return ""
+	case !a.with:
+		return "not detected, given the last checkpoint"
+	case a.read == nil && !a.same:
+		return "promote reads another history, although a target has its checkpoint"
+	case a.read != nil && refusal(a.read) == "":
+		return fmt.Sprintf("promote could not decide: %v", a.read)
+	case !alone && !stranger && !a.without:
+		return "not detected without an earlier checkpoint, and not documented"
+	case !alone && a.alone == nil && !a.same && !a.interrupted():
+		return "promote reads another history without a target's checkpoint, and not documented"
+	}
+	return ""
+}
+
+// interrupted reports whether a mutation looks like an append under way: one
+// record less under its checkpoint, and the record behind it.
+func (a answer) interrupted() bool {
+	return a.kind == "checkpoint exchanged" && a.what == fmt.Sprintf("for that over %d", len(story)-1)
+}
+
+func refusal(err error) string {
+	switch k := release.KindOf(err); k {
+	case release.KindIntegrity, release.KindDenied:
+		return string(k)
+	}
+	return ""
+}
+
+// TestTampering tries every record against edits, deletions, swaps, copies,
+// cuts, flipped bits and other spellings, and checkpoints and whole logs besides.
+// make tampering tries them all and writes docs/tampering.md; here it is a
+// sample.
+func TestTampering(t *testing.T) {
+	e := newEstate(t)
+	bits, every := 1, 307
+	if *tampering != "" {
+		bits, every = *flips, 1
+	}
+	todo, done := make(chan mutation), make(chan answer)
+	var group sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		dir, auditor := t.TempDir(), e.open(t, &ledgertest.Memory{}, "promote/agent", "")
+		group.Go(func() {
+			for m := range todo {
+				done <- e.judge(t, auditor, dir, m)
+			}
+		})
+	}
+	n, counts := 0, map[string]int{}
+	var kinds []string // in their order
+	go func() {
+		for m := range e.mutations(t, bits) {
+			// Of each kind some.
+			if counts[m.kind]++; counts[m.kind] == 1 {
+				kinds = append(kinds, m.kind)
+			}
+			if n%every == 0 || counts[m.kind] <= 2 {
+				todo <- m
+			}
+			n++
+		}
+		close(todo)
+		group.Wait()
+		close(done)
+	}()
+	var answers []answer
+	wrong := 0
+	for a := range done {
+		answers = append(answers, a)
+		if why := a.verdict(); why != "" {
+			if wrong++; wrong <= 20 {
+				t.Errorf("%s, %s: %s (found %s, read %v, alone %v, same %v)", a.kind, a.what, why, a.said, a.read, a.alone, a.same)
+			}
+		}
+	}
+	if n < 20_000 {
+		t.Errorf("%d mutations in all, want at least 20,000", n)
+	}
+	t.Logf("%d of %d mutations tried, %d wrong", len(answers), n, wrong)
+	if *tampering != "" && wrong == 0 {
+		publishTampering(t, kinds, answers)
+	}
+}
+
+const tableBegins, tableEnds = "<!-- table -->\n", "<!-- /table -->"
+
+// publishTampering writes counts by kind into the document.
+func publishTampering(t *testing.T, kinds []string, answers []answer) {
+	t.Helper()
+	type row struct {
+		tried, with, without, read, alone, ignored int
+		rules                                      map[string]int
+	}
+	rows := map[string]*row{}
+	total := &row{rules: map[string]int{}}
+	for _, a := range answers {
+		r := rows[a.kind]
+		if r == nil {
+			r = &row{rules: map[string]int{}}
+			rows[a.kind] = r
+		}
+		for _, r := range []*row{r, total} {
+			r.tried++
+			r.with += one(a.with)
+			r.without += one(a.without)
+			r.read += one(a.read != nil)
+			r.alone += one(a.alone != nil)
+			r.ignored += one(a.read == nil && a.same)
+			if a.first != "" {
+				r.rules[a.first]++
+			}
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| what was done | mutations | audit, given the last checkpoint | audit, given none | promote, target's checkpoint | promote, no target's | same history read | reported first |\n|---|--:|--:|--:|--:|--:|--:|---|\n")
+	line := func(name string, r *row) {
+		rules := slices.SortedFunc(maps.Keys(r.rules), func(x, y string) int {
+			return cmp.Or(cmp.Compare(r.rules[y], r.rules[x]), strings.Compare(x, y))
+		})
+		for i, rule := range rules {
+			rules[i] = fmt.Sprintf("%s %d", rule, r.rules[rule])
+		}
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %s |\n", name, r.tried, r.with, r.without, r.read, r.alone, r.ignored, strings.Join(rules, ", "))
+	}
+	for _, kind := range kinds {
+		line(kind, rows[kind])
+	}
+	line("**all**", total)
+	text, err := os.ReadFile(*tampering)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, rest, ok := strings.Cut(string(text), tableBegins)
+	_, tail, ok2 := strings.Cut(rest, tableEnds)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no place for the table", *tampering)
+	}
+	if err := os.WriteFile(*tampering, []byte(head+tableBegins+b.String()+tableEnds+tail), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func one(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
