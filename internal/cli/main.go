@@ -127,7 +127,7 @@ func guessOutputs(args []string) []string {
 }
 
 func (r *run) app() *cli.App {
-	commands := slices.Concat(r.releaseCommands(), r.promoteCommands(), r.approvalCommands(), r.readCommands(), r.toolCommands(), r.houseCommands())
+	commands := slices.Concat(r.releaseCommands(), r.promoteCommands(), r.approvalCommands(), r.readCommands(), r.driftCommands(), r.toolCommands(), r.houseCommands())
 	return &cli.App{
 		Name:      "promote",
 		Usage:     "build once, judge on evidence, run the identical digest everywhere",

@@ -34,6 +34,7 @@ var results = map[string]any{
 	"copy":          CopyResult{},
 	"db-build":      databaseResult{},
 	"doctor":        doctorResult{},
+	"drift":         pipeline.DriftResult{},
 	"error":         errorResult{},
 	"freeze":        pipeline.FreezeResult{},
 	"keys":          KeyResult{},
@@ -202,6 +203,7 @@ func TestPromisedFields(t *testing.T) {
 			"decision.verdicts[].reasons[].rule decision.verdicts[].reasons[].message decision.verdicts[].reasons[].file decision.verdicts[].reasons[].line decision.verdicts[].reasons[].fix " +
 			"targets[].name targets[].status targets[].running[].service targets[].running[].digest record.sequence record.digest",
 		"status": "environments[].name environments[].release environments[].version environments[].since environments[].targets environments[].open environments[].exceptions",
+		"drift":  "targets[].name targets[].differences[].service targets[].differences[].field targets[].differences[].recorded targets[].differences[].running",
 		"log":    "records[].record records[].digest records[].signer",
 		"error":  "error.code error.kind error.message error.hint error.file error.line",
 	} {

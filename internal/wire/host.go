@@ -37,7 +37,7 @@ var _ pipeline.Host = (*host)(nil)
 func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
 	return deploy.Job{
 		Target: h.name, Workload: d.Workload, Images: d.Images, Recorded: d.Recorded, Guard: guard,
-		Options: deploy.Options{Redeploy: d.Redeploy},
+		Options: deploy.Options{Redeploy: d.Redeploy, Recreate: d.Recreate},
 		Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 		// The pipeline undoes all targets together.
 		KeepOld: true, KeepBroken: true,
@@ -54,7 +54,25 @@ func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, erro
 	if err != nil {
 		return release.Plan{}, err
 	}
-	return deploy.Plan(h.name, d.Workload, d.Images, seen, d.Recorded, deploy.Options{Redeploy: d.Redeploy, Missing: missing}), nil
+	return deploy.Plan(h.name, d.Workload, d.Images, seen, d.Recorded, deploy.Options{
+		Redeploy: d.Redeploy, Recreate: d.Recreate, Missing: missing, Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
+	}), nil
+}
+
+// Drift implements pipeline.Deployer.
+func (h *host) Drift(ctx context.Context, q pipeline.DriftQuery) (pipeline.DriftReport, error) {
+	seen, err := h.Observe(ctx, q.Project)
+	if err != nil {
+		return pipeline.DriftReport{}, err
+	}
+	others, err := h.Outsiders(ctx, q.Project)
+	if err != nil {
+		return pipeline.DriftReport{}, err
+	}
+	r := deploy.Drift(deploy.Query{
+		Project: q.Project, Images: q.Images, Subjects: q.Subjects, Built: q.Built, Recorded: q.Recorded, Workload: q.Workload, Key: q.Key,
+	}, seen, others)
+	return pipeline.DriftReport{Differences: r.Differences, Texts: r.Texts, Untold: r.Untold, Unknown: r.Unknown}, nil
 }
 
 // Fetch implements pipeline.Deployer.

@@ -51,7 +51,24 @@ func Resolve(model []byte, values map[string]string, images map[string]release.S
 	if err != nil {
 		return release.Workload{}, modelFault("%w", err)
 	}
+	for i, s := range w.Services {
+		w.Services[i].Filled = filledKeys(m, s.Name)
+	}
 	return w, nil
+}
+
+// filledKeys names the keys of a service under which placeholders stand.
+func filledKeys(m map[string]any, service string) []string {
+	found := map[string]bool{}
+	eachText(m, func(at []string, s string) {
+		if len(at) < 3 || at[0] != "services" || at[1] != service {
+			return
+		}
+		if list, _ := placeholders(s); len(list) > 0 {
+			found[at[2]] = true
+		}
+	})
+	return slices.Sorted(maps.Keys(found))
 }
 
 // fill makes the workload of a judged model.

@@ -140,7 +140,7 @@ func snapshot(seen release.Observed) []string {
 // differences, leftovers, names.
 func (w *world) whole(work release.Workload) error {
 	seen := w.seen()
-	if list := deploy.Differences(work, w.images, seen); len(list) > 0 {
+	if list := deploy.Differences(work, w.images, seen, nil); len(list) > 0 {
 		return fmt.Errorf("differences: %+v\n%s", list, strings.Join(snapshot(seen), "\n"))
 	}
 	if len(seen.Containers) != len(work.Services) {

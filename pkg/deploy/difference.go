@@ -4,25 +4,26 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
 
 // Difference is one thing about a target that is not as recorded.
-type Difference struct {
-	Service  string `json:"service"`
-	Field    string `json:"field"`    // image, configuration, state, health, memory, volume /path, …
-	Recorded string `json:"recorded"` // what should be
-	Running  string `json:"running"`  // what is
-}
+type Difference = release.Deviation
 
-// cause says the difference as a plan's cause.
-func (d Difference) cause() string {
+// causeOf says the difference as a plan's cause.
+func causeOf(d Difference) string {
 	switch d.Field {
 	case "configuration":
 		return "the configuration changed"
 	case "image":
 		return "the image changed"
+	case "origin":
+		return "somebody else made the container"
+	}
+	if strings.HasPrefix(d.Recorded, fingerprintMark) || strings.HasPrefix(d.Running, fingerprintMark) {
+		return d.Field + " changed"
 	}
 	return fmt.Sprintf("%s is %s, the model says %s", d.Field, orNone(d.Running), orNone(d.Recorded))
 }
@@ -36,8 +37,9 @@ func orNone(s string) string {
 
 // Differences lists how a target differs from the workload: images, flags and
 // mounts of each container, services that are missing, stopped or unhealthy,
-// and containers that nobody asked for. An empty list means no drift.
-func Differences(w release.Workload, images map[string]release.PlatformImage, seen release.Observed) []Difference {
+// and containers that nobody asked for. recorded is what the ledger says about
+// the target, nil for nothing.
+func Differences(w release.Workload, images map[string]release.PlatformImage, seen release.Observed, recorded *release.TargetStatus) []Difference {
 	var list []Difference
 	for _, s := range w.Services {
 		c, there := standing(seen, s, w.Project)
@@ -45,7 +47,7 @@ func Differences(w release.Workload, images map[string]release.PlatformImage, se
 			list = append(list, Difference{Service: s.Name, Field: "state", Recorded: wanted(s), Running: "missing"})
 			continue
 		}
-		list = append(list, differences(s, c, images[s.Name])...)
+		list = append(list, differences(w, s, c, images[s.Name], was(recorded, s.Name), Attempt{})...)
 		list = append(list, condition(s, c)...)
 	}
 	p := planner{w: w, seen: seen}
@@ -54,6 +56,19 @@ func Differences(w release.Workload, images map[string]release.PlatformImage, se
 		list = append(list, Difference{Service: step.Service, Field: "state", Recorded: "", Running: step.Cause})
 	}
 	return list
+}
+
+// was is what the ledger says about a service of a target, nil for nothing.
+func was(recorded *release.TargetStatus, service string) *release.Running {
+	if recorded == nil {
+		return nil
+	}
+	for i, r := range recorded.Running {
+		if r.Service == service {
+			return &recorded.Running[i]
+		}
+	}
+	return nil
 }
 
 func wanted(s release.ServiceSpec) string {
@@ -87,39 +102,63 @@ func state(c release.Container) string {
 	return c.State
 }
 
-// differences compares what a container was created with, and what docker
-// update changes behind the back of its configuration hash.
-func differences(s release.ServiceSpec, c release.Container, image release.PlatformImage) []Difference {
+// differences compares a container with what the service asks for. The firm
+// fields always count; the others where it is known what the container was made
+// to be. was is what the ledger says about it, nil for nothing; a container of
+// the attempt under way is not in the ledger yet.
+func differences(w release.Workload, s release.ServiceSpec, c release.Container, image release.PlatformImage, was *release.Running, under Attempt) []Difference {
 	var list []Difference
-	add := func(field, recorded, running string) {
-		if recorded != running {
-			list = append(list, Difference{Service: s.Name, Field: field, Recorded: recorded, Running: running})
-		}
-	}
 	if !runs(c, s, image) {
 		list = append(list, Difference{Service: s.Name, Field: "image", Recorded: s.Image.Digest.String(), Running: imageOf(c)})
 	}
-	add("configuration", s.ConfigHash, c.ConfigHash)
-	add("memory", size(s.MemoryLimit), size(c.Memory))
-	add("cpus", number(s.CPUs), number(c.CPUs))
-	add("pids", number(float64(max(s.PIDs, 0))), number(float64(c.PIDs)))
-	add("restart", policy(s.Restart.Name), policy(c.Restart))
-	add("readOnly", strconv.FormatBool(s.ReadOnly), strconv.FormatBool(c.ReadOnly))
-	add("privileged", strconv.FormatBool(s.Privileged), strconv.FormatBool(c.Privileged))
-	if s.User != "" {
-		add("user", s.User, c.User)
+	if s.ConfigHash != c.ConfigHash {
+		list = append(list, Difference{Service: s.Name, Field: "configuration", Recorded: s.ConfigHash, Running: c.ConfigHash})
 	}
-	for _, n := range s.Networks {
-		if _, joined := c.Networks[n.Network]; !joined {
-			add("network "+n.Network, "joined", "")
+	var defaults map[string]string
+	if was != nil && !under.made(c) {
+		defaults = was.Defaults
+		list = append(list, origin(*was, c)...)
+	}
+	known, ok := readDesired(c)
+	if !ok {
+		known.Key = newKey()
+	}
+	which := func(f field) bool { return f.firm || ok && image.Defaults != nil }
+	want, have := comparable(w, s, c, image)
+	return append(list, desiredOf(want, known.Key).compare(c, have, defaults, which)...)
+}
+
+// comparable puts a service and its container into one form.
+func comparable(w release.Workload, s release.ServiceSpec, c release.Container, image release.PlatformImage) (want, have release.ServiceSpec) {
+	want = asked(w, s, image)
+	if s.User == "" && image.Config.IsZero() && image.Manifest.IsZero() {
+		want.User = c.User // nobody knows the image's
+	}
+	if c.Made == nil {
+		want.Networks = slices.Clone(want.Networks)
+		for i := range want.Networks {
+			want.Networks[i].Aliases, want.Networks[i].IPv4 = nil, ""
 		}
 	}
-	for _, m := range s.Mounts {
-		if m.Type == "volume" && m.Source != "" {
-			add("volume "+m.Target, m.Source, mountedAt(c, m.Target).Name)
-		}
+	have = found(c, image, func(target string) bool {
+		return slices.ContainsFunc(s.Mounts, func(m release.Mount) bool { return m.Target == target && m.Source != "" })
+	})
+	have.Name, have.ContainerName = want.Name, want.ContainerName // aliases of both are left out
+	return want, have
+}
+
+// origin tells a container that says something else about itself than was
+// recorded: somebody else made it.
+func origin(was release.Running, c release.Container) []Difference {
+	now := desiredDigest(c)
+	if was.Desired.IsZero() || now == was.Desired {
+		return nil
 	}
-	return list
+	d := Difference{Service: c.Service, Field: "origin", Recorded: was.Desired.String()}
+	if !now.IsZero() {
+		d.Running = now.String()
+	}
+	return []Difference{d}
 }
 
 // runs reports whether a container's image is the verified one: its id is the
@@ -158,9 +197,12 @@ func number(f float64) string {
 	return strconv.FormatFloat(f, 'g', 6, 64)
 }
 
-func policy(name string) string {
-	if name == "" {
+func policy(r release.Restart) string {
+	switch {
+	case r.Name == "":
 		return "no"
+	case r.Name == "on-failure" && r.Max > 0:
+		return r.Name + ":" + strconv.Itoa(r.Max)
 	}
-	return name
+	return r.Name
 }

@@ -98,7 +98,7 @@ func (h *holder) look(ctx context.Context) error {
 			}
 		}
 		for _, d := range condition(s, c) {
-			return &changedError{h.explain(ctx, c, d.cause())}
+			return &changedError{h.explain(ctx, c, causeOf(d))}
 		}
 		now[s.Name] = c
 	}

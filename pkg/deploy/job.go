@@ -58,7 +58,7 @@ func Finish(ctx context.Context, e Engine, j Job) error {
 
 func execute(ctx context.Context, e Engine, j Job, expected *release.Plan) error {
 	g := &guarded{Engine: e, guard: j.Guard}
-	d := &deployment{Job: j, engine: g}
+	d := &deployment{Job: j, engine: g, key: newKey()}
 	err := d.run(ctx, expected)
 	switch {
 	case err == nil:
@@ -113,6 +113,7 @@ type deployment struct {
 	// services that need not be waited for any more.
 	ids  map[string]string
 	fine map[string]bool
+	key  string // of the fingerprints beside the containers that it makes
 }
 
 // run is the deployment from looking to cleaning.
@@ -201,6 +202,7 @@ func (d *deployment) plan(ctx context.Context) (release.Plan, error) {
 	}
 	o := d.Options
 	o.Missing = nil // they are there by now
+	o.Attempt = d.Attempt
 	return Plan(d.Target, d.Workload, d.Images, seen, d.Recorded, o), nil
 }
 

@@ -27,6 +27,11 @@ type Options struct {
 	Redeploy bool
 	// AcceptLoss names volumes, by their full names, whose loss is accepted.
 	AcceptLoss []string
+	// Recreate names services to recreate whatever else is found, because they
+	// drifted.
+	Recreate map[string]bool
+	// Attempt is the one under way, whose containers no record knows yet.
+	Attempt Attempt
 }
 
 // Plan says what would make the target run the workload, in order: pulls,
@@ -36,7 +41,7 @@ type Options struct {
 // the target, nil before its first deployment; volumes that its services
 // mounted and that are missing now, or other ones, are Blocking.
 func Plan(target string, w release.Workload, images map[string]release.PlatformImage, seen release.Observed, recorded *release.TargetStatus, o Options) release.Plan {
-	p := planner{target: target, w: w, images: images, seen: seen, o: o}
+	p := planner{target: target, w: w, images: images, seen: seen, recorded: recorded, o: o}
 	p.pulls()
 	p.networks()
 	p.volumes()
@@ -53,8 +58,10 @@ type planner struct {
 	w      release.Workload
 	images map[string]release.PlatformImage
 	seen   release.Observed
-	o      Options
-	plan   release.Plan
+	// recorded is what the ledger says about the target, nil for nothing.
+	recorded *release.TargetStatus
+	o        Options
+	plan     release.Plan
 }
 
 func (p *planner) add(s release.Step) {
@@ -107,9 +114,12 @@ func (p *planner) service(s release.ServiceSpec) {
 		p.add(release.Step{Service: s.Name, Action: ActionCreate, To: to, Cause: "missing"})
 		return
 	}
-	action, cause := verdict(s, have, p.images[s.Name])
+	action, cause := p.verdict(s, have)
 	if action == "" && p.o.Redeploy {
 		action, cause = ActionRecreate, "a redeploy was asked for"
+	}
+	if action == "" && p.o.Recreate[s.Name] && !p.o.Attempt.made(have) {
+		action, cause = ActionRecreate, "it drifted from its record"
 	}
 	if action != "" {
 		p.add(release.Step{Service: s.Name, Action: action, From: imageOf(have), To: to, Cause: cause})
@@ -118,11 +128,11 @@ func (p *planner) service(s release.ServiceSpec) {
 
 // verdict says what must be done about a service's container, and why; "" is
 // nothing.
-func verdict(s release.ServiceSpec, c release.Container, image release.PlatformImage) (action, cause string) {
-	if list := differences(s, c, image); len(list) > 0 {
+func (p *planner) verdict(s release.ServiceSpec, c release.Container) (action, cause string) {
+	if list := differences(p.w, s, c, p.images[s.Name], was(p.recorded, s.Name), p.o.Attempt); len(list) > 0 {
 		var causes []string
 		for _, d := range list {
-			causes = append(causes, d.cause())
+			causes = append(causes, causeOf(d))
 		}
 		return ActionRecreate, strings.Join(causes, "; ")
 	}

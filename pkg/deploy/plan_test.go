@@ -142,7 +142,7 @@ func TestDifferences(t *testing.T) {
 	_, _ = w.fake.Create(context.Background(), project, release.ServiceSpec{Name: "miner", Image: work.Services[0].Image}, "agent-miner-1", nil)
 	_ = w.fake.Discard(context.Background(), w.container("migrate").ID)
 	var got []string
-	for _, d := range deploy.Differences(work, w.images, w.seen()) {
+	for _, d := range deploy.Differences(work, w.images, w.seen(), nil) {
 		got = append(got, fmt.Sprintf("%s %s %q %q", d.Service, d.Field, d.Recorded, d.Running))
 	}
 	bus := work.Services[0].Image.Digest.String()

@@ -3,6 +3,7 @@ package deploy
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -12,15 +13,18 @@ import (
 // volumes as before. before is the target's last record, nil for its first
 // deployment; accepted names volumes whose loss was accepted. Digest is set only for services whose container runs the verified
 // image. The deployment succeeded if there is no difference.
+//
+// What an engine filled in when it made a container, other than was asked for,
+// is kept with what runs, as fingerprints, and is no difference later.
 func ReadBack(w release.Workload, images map[string]release.PlatformImage, seen release.Observed, before *release.TargetStatus, accepted []string) ([]release.Running, []Difference) {
-	list := Differences(w, images, seen)
+	list := Differences(w, images, seen, standingStill(before, seen))
 	var running []release.Running
 	for _, s := range w.Services {
 		c, there := standing(seen, s, w.Project)
 		if !there {
 			continue
 		}
-		r := release.Running{Service: s.Name, Image: c.Image, Container: c.ID, Health: c.Health, Volumes: map[string]string{}}
+		r := release.Running{Service: s.Name, Image: c.Image, Container: c.ID, Health: c.Health, Volumes: map[string]string{}, Desired: desiredDigest(c)}
 		if runs(c, s, images[s.Name]) {
 			r.Digest = s.Image.Digest
 		}
@@ -29,10 +33,62 @@ func ReadBack(w release.Workload, images map[string]release.PlatformImage, seen 
 				r.Volumes[m.Target] = m.Identity
 			}
 		}
+		if old := was(before, s.Name); old != nil && old.Container == c.ID {
+			r.Defaults = old.Defaults
+		} else {
+			r.Defaults, list = filledIn(c, list)
+		}
 		list = append(list, volumeDifferences(r, before, accepted)...)
 		running = append(running, r)
 	}
 	return running, list
+}
+
+// standingStill is what was recorded about containers that are still the same.
+func standingStill(before *release.TargetStatus, seen release.Observed) *release.TargetStatus {
+	if before == nil {
+		return nil
+	}
+	same := *before
+	same.Running = slices.DeleteFunc(slices.Clone(before.Running), func(r release.Running) bool {
+		return !slices.ContainsFunc(seen.Containers, func(c release.Container) bool { return c.ID == r.Container })
+	})
+	return &same
+}
+
+// filledIn takes what an engine may fill in out of the differences of a
+// container that was just made.
+func filledIn(c release.Container, list []Difference) (map[string]string, []Difference) {
+	said, ok := readDesired(c)
+	if !ok {
+		return nil, list
+	}
+	defaults := map[string]string{}
+	rest := slices.DeleteFunc(slices.Clone(list), func(d Difference) bool {
+		if d.Service != c.Service || !mayFill(d.Field) {
+			return false
+		}
+		text := d.Running
+		if !strings.HasPrefix(text, fingerprintMark) {
+			text = fingerprint(said.Key, d.Field, text)
+		}
+		defaults[d.Field] = text
+		return true
+	})
+	if len(defaults) == 0 {
+		return nil, list
+	}
+	return defaults, rest
+}
+
+// mayFill reports whether a field is one that engines may fill in.
+func mayFill(name string) bool {
+	name, _, _ = strings.Cut(name, " ")
+	if slices.Contains([]string{"image", "configuration", "name", "state", "health", "origin"}, name) {
+		return false
+	}
+	i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+	return i < 0 || !fields[i].firm && !fields[i].strict
 }
 
 // volumeDifferences compares the volumes of a service with those recorded.

@@ -18,6 +18,9 @@ func (d *deployment) replace(ctx context.Context, s release.ServiceSpec) error {
 	if replaces {
 		labels[labelReplaces] = old.ID
 	}
+	if image := d.Images[s.Name]; image.Defaults != nil {
+		labels[release.LabelDesired] = desiredOf(asked(d.Workload, s, image), d.key).encode()
+	}
 	s.Mounts = inherit(s.Mounts, old, d.Images[s.Name])
 	id, err := d.engine.Create(ctx, d.Workload.Project, s, containerName(s, d.Workload.Project), labels)
 	if err != nil {

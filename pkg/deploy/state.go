@@ -3,6 +3,7 @@ package deploy
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -96,11 +97,20 @@ func volumeName(identity string) string {
 	return name
 }
 
-// sameVolume compares two identities. An engine that cannot tell a volume from
-// a later one gives the bare name, which then is all there is to compare.
+// sameVolume compares two identities. A word that promote gave to a volume
+// stays with it, so one that has none, or another, is another volume. An engine
+// that cannot tell when a volume was made gives the bare name, which then is
+// all there is to compare.
 func sameVolume(a, b string) bool {
-	if !strings.Contains(a, "@") || !strings.Contains(b, "@") {
-		return volumeName(a) == volumeName(b)
+	if a == b || volumeName(a) != volumeName(b) {
+		return a == b
 	}
-	return a == b
+	_, first, _ := strings.Cut(a, "@")
+	_, second, _ := strings.Cut(b, "@")
+	return !isWord(first) && !isWord(second) && (first == "" || second == "")
 }
+
+// isWord tells promote's own word in an identity from a time of creation.
+func isWord(mark string) bool { return ownWord.MatchString(mark) }
+
+var ownWord = regexp.MustCompile(`^[A-Z2-7]{26}$`)

@@ -42,7 +42,8 @@ type Host struct {
 	views   sync.Mutex
 	view    *view // nil until the engine needed one
 
-	cgroups sync.Map     // container id → *cgroup
+	cgroups sync.Map // container id → *cgroup
+	known   atomic.Pointer[habits]
 	memory  atomic.Int64 // of the engine's machine, in bytes; 0 is not asked yet
 }
 

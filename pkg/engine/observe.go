@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -26,7 +27,14 @@ func (h *Host) Observe(ctx context.Context, project string) (release.Observed, e
 		return release.Observed{}, err
 	}
 	seen := release.Observed{Volumes: volumes}
-	if seen.Networks, err = h.networks(ctx); err != nil {
+	if seen.NetworkSpecs, err = h.networks(ctx); err != nil {
+		return release.Observed{}, err
+	}
+	for _, n := range seen.NetworkSpecs {
+		seen.Networks = append(seen.Networks, n.Name)
+	}
+	habits, err := h.habits(ctx)
+	if err != nil {
 		return release.Observed{}, err
 	}
 	ids, err := h.containers(ctx, release.LabelProject+"="+project)
@@ -34,7 +42,7 @@ func (h *Host) Observe(ctx context.Context, project string) (release.Observed, e
 		return release.Observed{}, err
 	}
 	for _, id := range ids {
-		c, err := h.inspect(ctx, id, seen)
+		c, err := h.inspect(ctx, id, seen, habits)
 		if absent(err) { // it went away between the list and now
 			continue
 		}
@@ -53,10 +61,11 @@ func (h *Host) Inspect(ctx context.Context, id string) (release.Container, error
 	if err != nil {
 		return release.Container{}, err
 	}
-	return h.inspect(ctx, id, release.Observed{Volumes: volumes})
+	return h.inspect(ctx, id, release.Observed{Volumes: volumes}, nil)
 }
 
-func (h *Host) inspect(ctx context.Context, id string, seen release.Observed) (release.Container, error) {
+// inspect reports one container; with the engine's habits also how it was made.
+func (h *Host) inspect(ctx context.Context, id string, seen release.Observed, habits *habits) (release.Container, error) {
 	ctx, cancel := h.short(ctx)
 	defer cancel()
 	result, err := h.client.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
@@ -64,6 +73,9 @@ func (h *Host) inspect(ctx context.Context, id string, seen release.Observed) (r
 		return release.Container{}, h.fault("inspecting container", id, err)
 	}
 	c := convert(result.Container)
+	if habits != nil {
+		c.Made = made(result.Container, result.Raw, *habits)
+	}
 	for i, m := range c.Mounts {
 		if v, ok := seen.Volume(m.Name); ok && m.Type == "volume" {
 			c.Mounts[i].Identity = v.Identity
@@ -103,13 +115,13 @@ func (h *Host) volumes(ctx context.Context) ([]release.ObservedVolume, error) {
 	steady := h.steadyCreation()
 	var list []release.ObservedVolume
 	for _, v := range result.Items {
-		list = append(list, release.ObservedVolume{Name: v.Name, Driver: v.Driver, Identity: identity(v, steady), Labels: v.Labels})
+		list = append(list, release.ObservedVolume{Name: v.Name, Driver: v.Driver, Identity: identity(v, steady), Labels: v.Labels, Options: v.Options})
 	}
 	slices.SortFunc(list, func(a, b release.ObservedVolume) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
 }
 
-func (h *Host) networks(ctx context.Context) ([]string, error) {
+func (h *Host) networks(ctx context.Context) ([]release.NetworkSpec, error) {
 	ctx, cancel := h.short(ctx)
 	defer cancel()
 	result, err := h.client.NetworkList(ctx, client.NetworkListOptions{})
@@ -119,12 +131,72 @@ func (h *Host) networks(ctx context.Context) ([]string, error) {
 	if len(result.Items) > mostObjects {
 		return nil, tooMany("networks", len(result.Items))
 	}
-	var names []string
+	var list []release.NetworkSpec
 	for _, n := range result.Items {
-		names = append(names, n.Name)
+		list = append(list, release.NetworkSpec{Key: n.Labels[release.LabelNetwork], Name: n.Name, Driver: n.Driver, Internal: n.Internal, Options: n.Options, Labels: n.Labels})
 	}
-	slices.Sort(names)
-	return names, nil
+	slices.SortFunc(list, func(a, b release.NetworkSpec) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// habits asks the engine once for what it does by itself.
+func (h *Host) habits(ctx context.Context) (*habits, error) {
+	if known := h.known.Load(); known != nil {
+		return known, nil
+	}
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return nil, h.fault("asking engine", h.Name(), err)
+	}
+	known := &habits{api: h.client.ClientVersion(), runtime: cmp.Or(result.Info.DefaultRuntime, "runc"), cgroups2: result.Info.CgroupVersion == "2"}
+	h.known.Store(known)
+	return known, nil
+}
+
+// Outsiders lists the containers that are not part of a project, stopped ones
+// too, without promote's own helpers: locks, probes, smoke runs.
+func (h *Host) Outsiders(ctx context.Context, project string) ([]release.Outsider, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.ContainerList(ctx, client.ContainerListOptions{All: true})
+	if err != nil {
+		return nil, h.fault("listing containers", h.Name(), err)
+	}
+	if len(result.Items) > mostObjects {
+		return nil, tooMany("containers", len(result.Items))
+	}
+	var list []release.Outsider
+	for _, c := range result.Items {
+		if c.Labels[release.LabelProject] == project || helper(c.Labels) {
+			continue
+		}
+		o := release.Outsider{ID: c.ID, Image: c.ImageID, Reference: c.Image, State: string(c.State), Project: c.Labels[release.LabelProject], Promoted: c.Labels[release.LabelSequence] != ""}
+		if len(c.Names) > 0 {
+			o.Name = strings.TrimPrefix(c.Names[0], "/")
+		}
+		if c.ImageManifestDescriptor != nil && c.ImageManifestDescriptor.Digest != "" {
+			o.Image = c.ImageManifestDescriptor.Digest.String()
+		}
+		for _, m := range c.Mounts {
+			if m.Type == "volume" {
+				o.Volumes = append(o.Volumes, m.Name)
+			}
+		}
+		list = append(list, o)
+	}
+	slices.SortFunc(list, func(a, b release.Outsider) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+func helper(labels map[string]string) bool {
+	for _, label := range []string{labelLock, labelProbe, release.LabelSmoke} {
+		if labels[label] != "" {
+			return true
+		}
+	}
+	return false
 }
 
 func tooMany(what string, n int) error {
@@ -172,10 +244,7 @@ func convert(r container.InspectResponse) release.Container {
 	if r.State != nil {
 		convertState(&c, *r.State)
 	}
-	for _, m := range r.Mounts {
-		c.Mounts = append(c.Mounts, release.ObservedMount{Type: string(m.Type), Name: m.Name, Source: m.Source, Target: m.Destination, ReadOnly: !m.RW})
-	}
-	slices.SortFunc(c.Mounts, func(a, b release.ObservedMount) int { return strings.Compare(a.Target, b.Target) })
+	c.Mounts = observedMounts(r)
 	if r.NetworkSettings != nil {
 		convertNetwork(&c, *r.NetworkSettings)
 	}
@@ -239,18 +308,7 @@ func convertNetwork(c *release.Container, s container.NetworkSettings) {
 			c.Networks[name] = endpoint.IPAddress.String()
 		}
 	}
-	for port, bindings := range s.Ports {
-		for _, b := range bindings {
-			p := release.Port{Published: b.HostPort, Target: uint32(port.Num()), Protocol: string(port.Proto())}
-			if b.HostIP.IsValid() {
-				p.HostIP = b.HostIP.String()
-			}
-			c.Ports = append(c.Ports, p)
-		}
-	}
-	slices.SortFunc(c.Ports, func(a, b release.Port) int {
-		return strings.Compare(fmt.Sprintf("%05d/%s %s", a.Target, a.Protocol, a.HostIP), fmt.Sprintf("%05d/%s %s", b.Target, b.Protocol, b.HostIP))
-	})
+	c.Ports = ports(s.Ports)
 }
 
 // clip keeps the first bytes of a text that others wrote.

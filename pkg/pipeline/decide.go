@@ -86,7 +86,8 @@ func (r *promotion) planTargets(ctx context.Context) error {
 }
 
 func (r *promotion) desired(h *host) Desired {
-	return Desired{Workload: r.workload, Images: r.images[platform(h.info)], Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy}
+	return Desired{Workload: r.workload, Images: r.images[platform(h.info)], Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy,
+		Recreate: r.options.recreate[h.target.Name]}
 }
 
 // recorded is what the last deployed record says about a target.
@@ -94,10 +95,12 @@ func (r *promotion) recorded(target string) *release.TargetStatus {
 	if r.current == nil {
 		return nil
 	}
-	for _, t := range r.current.Record.Targets {
-		if t.Name == target {
-			return &t
-		}
+	h := r.history
+	if len(h) == 0 {
+		h = release.History{*r.current}
+	}
+	if t, ok := recordedTargets(h, r.env.Name)[target]; ok {
+		return &t
 	}
 	return nil
 }

@@ -99,20 +99,24 @@ func (r *promotion) matches(ctx context.Context, subjects map[string]release.Sub
 		}
 		scan, err := r.p.Scanner.Scan(ctx, subjects[name])
 		switch {
-		case err != nil && r.kind == release.KindRollback:
+		case err != nil && r.back():
 			event.Warnf(ctx, "%s could not be matched against today's vulnerabilities: %s", name, oneLine(err))
 		case err != nil:
 			return nil, err
-		case r.kind == release.KindRollback && scan.Result == release.Failed:
+		case r.back() && scan.Result == release.Failed:
 			for _, reason := range ScanReasons(name, scan) {
 				event.Warnf(ctx, "going back to %s", reason.Message)
 			}
-		case r.kind != release.KindRollback:
+		case !r.back():
 			matches[name] = scan
 		}
 	}
 	return matches, nil
 }
+
+// back reports whether it goes to what was let in before: today's
+// vulnerabilities are no reason to leave a target as it is.
+func (r *promotion) back() bool { return r.kind == release.KindRollback || r.kind == release.KindFix }
 
 func (r *promotion) seenDigest(matches map[string]release.Scan, d release.Digest) bool {
 	return slices.ContainsFunc(sortedKeys(matches), func(name string) bool { return matches[name].Subject.Digest == d })

@@ -207,6 +207,32 @@ type Desired struct {
 	Attempt Attempt
 	// Redeploy recreates what runs even if nothing differs.
 	Redeploy bool
+	// Recreate names services to recreate because they drifted.
+	Recreate map[string]bool
+}
+
+// DriftQuery is what the ledger and the release say about one target.
+type DriftQuery struct {
+	Project  string
+	Images   map[string]release.PlatformImage // by service, of the target's platform
+	Subjects map[string]release.Subject       // as deployed
+	Built    map[string]bool                  // services whose image is the project's own
+	Recorded *release.TargetStatus
+	// Workload is the resolved model; nil where the values are not known.
+	Workload *release.Workload
+	Key      string // of fingerprints that are compared between targets
+}
+
+// DriftReport is in what a target differs from its record, and what it was
+// found to be.
+type DriftReport struct {
+	Differences []release.Deviation
+	// Texts are by service and field; secret ones are fingerprints.
+	Texts map[string]map[string]string
+	// Untold names fields that the target's engine cannot tell.
+	Untold []string
+	// Unknown names services of which only image and state were compared.
+	Unknown []string
 }
 
 // Attempt names one try at deploying by its intended record.
@@ -245,6 +271,8 @@ type Deployer interface {
 	// Uptime is how long the youngest of d's services has run without a break,
 	// by the target's own clock; 0 if one does not run, or it is not known.
 	Uptime(ctx context.Context, d Desired) (time.Duration, error)
+	// Drift compares what runs with what was recorded; it only reads.
+	Drift(ctx context.Context, q DriftQuery) (DriftReport, error)
 	// Running says what runs in a project by comparing each container's image
 	// with images; it needs no values.
 	Running(ctx context.Context, project string, images map[string]release.PlatformImage) ([]release.Running, []release.Reason, error)

@@ -22,6 +22,8 @@ type PromoteOptions struct {
 	// Wait is how long to wait for another promotion of the environment to end;
 	// 0 is not at all.
 	Wait time.Duration
+	// recreate names the services that drifted, by target.
+	recreate map[string]map[string]bool
 }
 
 // Promotion is what `to`, `rollback` and `resume` give.
@@ -284,6 +286,8 @@ func (r *promotion) chosen(ctx context.Context) (release.Digest, error) {
 		return r.named(ctx)
 	case r.kind == release.KindRollback:
 		return r.previous()
+	case r.kind == release.KindFix:
+		return r.current.Record.Release, nil // Drift has read it
 	case r.env.After != "":
 		return r.releaseOfAfter(ctx)
 	case r.options.DryRun:

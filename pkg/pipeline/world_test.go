@@ -363,6 +363,10 @@ type fakeHost struct {
 	down       error                                                 // of every call, once it is set
 	uptime     time.Duration
 	holding    func(ctx context.Context, length time.Duration) error
+	drift      pipeline.DriftReport
+	driftErr   error
+	asked      []pipeline.DriftQuery
+	redone     map[string]bool // what was to be recreated
 }
 
 type targets struct{ *world }
@@ -384,7 +388,7 @@ func (h *fakeHost) Info(context.Context) (release.EngineInfo, error) {
 func (h *fakeHost) Plan(_ context.Context, d pipeline.Desired) (release.Plan, error) {
 	p := release.Plan{Blocking: h.blocking}
 	for _, s := range d.Workload.Services {
-		if h.running[s.Name] != s.Image.Digest {
+		if h.running[s.Name] != s.Image.Digest || d.Recreate[s.Name] {
 			p.Steps = append(p.Steps, release.Step{Target: h.name, Service: s.Name, Action: "recreate"})
 		}
 	}
@@ -412,6 +416,10 @@ func (h *fakeHost) Uptime(context.Context, pipeline.Desired) (time.Duration, err
 }
 
 func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
+	h.redone = d.Recreate
+	if len(d.Recreate) > 0 {
+		h.drift = pipeline.DriftReport{}
+	}
 	if h.down != nil {
 		return h.down
 	}
@@ -490,6 +498,14 @@ func (h *fakeHost) Running(_ context.Context, _ string, images map[string]releas
 		}
 	}
 	return list, reasons, nil
+}
+
+func (h *fakeHost) Drift(_ context.Context, q pipeline.DriftQuery) (pipeline.DriftReport, error) {
+	h.asked = append(h.asked, q)
+	if h.driftErr != nil {
+		return pipeline.DriftReport{}, h.driftErr
+	}
+	return h.drift, nil
 }
 
 func (h *fakeHost) Lock(_ context.Context, _ string, note release.LockNote) error {

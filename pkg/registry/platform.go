@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -91,12 +92,37 @@ func matches(p platform, want string) bool {
 type imageConfig struct {
 	platform
 	Config struct {
-		User        string              `json:"User"`
-		Volumes     map[string]struct{} `json:"Volumes"`
-		Healthcheck *struct {
-			Test []string `json:"Test"`
+		User         string              `json:"User"`
+		Volumes      map[string]struct{} `json:"Volumes"`
+		Env          []string            `json:"Env"`
+		Cmd          []string            `json:"Cmd"`
+		Entrypoint   []string            `json:"Entrypoint"`
+		WorkingDir   string              `json:"WorkingDir"`
+		StopSignal   string              `json:"StopSignal"`
+		Labels       map[string]string   `json:"Labels"`
+		ExposedPorts map[string]struct{} `json:"ExposedPorts"`
+		Healthcheck  *struct {
+			Test                                          []string
+			Interval, Timeout, StartPeriod, StartInterval time.Duration
+			Retries                                       int
 		} `json:"Healthcheck"`
 	} `json:"config"`
+}
+
+// defaults are what a model may leave open.
+func (c imageConfig) defaults() *release.ImageDefaults {
+	d := &release.ImageDefaults{
+		Environment: map[string]string{}, Command: c.Config.Cmd, Entrypoint: c.Config.Entrypoint, WorkingDir: c.Config.WorkingDir,
+		StopSignal: c.Config.StopSignal, Labels: c.Config.Labels, Expose: slices.Sorted(maps.Keys(c.Config.ExposedPorts)),
+	}
+	for _, pair := range c.Config.Env {
+		key, value, _ := strings.Cut(pair, "=")
+		d.Environment[key] = value
+	}
+	if h := c.Config.Healthcheck; h != nil {
+		d.Health = &release.Health{Test: h.Test, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval, Retries: h.Retries}
+	}
+	return d
 }
 
 func (c *Client) image(ctx context.Context, s store, m manifest, want string) (release.PlatformImage, error) {
@@ -120,6 +146,7 @@ func (c *Client) image(ctx context.Context, s store, m manifest, want string) (r
 		Config:   m.body.Config.Digest,
 		User:     config.Config.User,
 		Volumes:  slices.Sorted(maps.Keys(config.Config.Volumes)),
+		Defaults: config.defaults(),
 	}
 	if h := config.Config.Healthcheck; h != nil && len(h.Test) > 0 && h.Test[0] != "NONE" {
 		img.Healthcheck = true

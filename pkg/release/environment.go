@@ -75,6 +75,12 @@ type Running struct {
 	Health    string `json:"health,omitempty"`    // healthy, unhealthy, starting, none
 	// Volumes maps mount paths to the identity of the volume mounted there.
 	Volumes map[string]string `json:"volumes,omitempty"`
+	// Desired is the digest of what the container says it was made to be, in
+	// LabelDesired; zero where it says nothing.
+	Desired Digest `json:"desired,omitzero"`
+	// Defaults are fingerprints of what the engine had filled in, by field, where
+	// it is not what was asked for.
+	Defaults map[string]string `json:"defaults,omitempty"`
 }
 
 // TargetStatus is the truth about one target after something was done to it.
@@ -84,4 +90,15 @@ type TargetStatus struct {
 	Status  string    `json:"status"`
 	Running []Running `json:"running"`
 	Message string    `json:"message,omitempty"`
+}
+
+// Deviation is one thing about a target that is not as recorded. Texts that
+// may be secret are fingerprints.
+type Deviation struct {
+	Service string `json:"service"`
+	// Field is image, configuration, state, health, origin, twin NAME,
+	// container NAME, or one of the fields of docs/drift.md.
+	Field    string `json:"field"`
+	Recorded string `json:"recorded"` // what should be; empty is nothing
+	Running  string `json:"running"`  // what is
 }

@@ -53,6 +53,8 @@ type Observed struct {
 	Containers []Container      `json:"containers"` // of the project, stopped ones too
 	Volumes    []ObservedVolume `json:"volumes"`
 	Networks   []string         `json:"networks"` // full names
+	// NetworkSpecs are the same networks, as they were made.
+	NetworkSpecs []NetworkSpec `json:"networkSpecs,omitempty"`
 }
 
 // Volume gives a volume by its full name.
@@ -99,6 +101,9 @@ type Container struct {
 	Networks        map[string]string `json:"networks"` // network name → IP address
 	Ports           []Port            `json:"ports"`    // as bound now
 	Labels          map[string]string `json:"labels"`
+	// Made is how it was made; nil where that was not looked at. It may hold
+	// secrets.
+	Made *Made `json:"-"`
 }
 
 // ObservedMount is a mount of a container. Identity tells a volume from
@@ -110,6 +115,9 @@ type ObservedMount struct {
 	Target   string `json:"target"`
 	ReadOnly bool   `json:"readOnly"`
 	Identity string `json:"identity,omitempty"`
+	// Options are a mount's further ones, sorted; a tmpfs has its size and mode
+	// there. Empty is the engine's defaults.
+	Options string `json:"options,omitempty"`
 }
 
 // ObservedVolume is a volume of an engine.
@@ -122,6 +130,7 @@ type ObservedVolume struct {
 	// when it was created.
 	Identity string            `json:"identity"`
 	Labels   map[string]string `json:"labels"`
+	Options  map[string]string `json:"options,omitempty"` // of its driver
 }
 
 // ContainerEvent is a change of a container's state.
@@ -196,6 +205,9 @@ type PlatformImage struct {
 	Volumes     []string `json:"volumes,omitempty"`
 	Size        int64    `json:"size"` // compressed layers, bytes
 	Layers      []Digest `json:"layers"`
+	// Defaults are what the configuration says beyond that; nil where it was
+	// not read.
+	Defaults *ImageDefaults `json:"-"`
 }
 
 // LockNote is what a lock object on a target says about its holder.

@@ -74,6 +74,9 @@ type ServiceSpec struct {
 	LogOptions map[string]string `json:"logOptions,omitempty"`
 	// OneShot: some service waits for this one to complete successfully.
 	OneShot bool `json:"oneShot,omitempty"`
+	// Filled names the keys of the service whose text in the model has
+	// placeholders: what they hold came from values, and is never shown.
+	Filled []string `json:"-"`
 }
 
 // Ulimit is one resource limit.

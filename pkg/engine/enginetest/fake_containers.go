@@ -1,6 +1,7 @@
 package enginetest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -100,9 +101,41 @@ func (f *Fake) create(project string, s release.ServiceSpec, name string, labels
 		c.Networks[a.Network] = ""
 	}
 	c.Ports = slices.Clone(s.Ports)
+	c.Made = &release.Made{Spec: f.made(s)}
 	f.mount(c)
 	f.containers[c.ID] = c
 	return c.ID, nil
+}
+
+// made is what the container of a service says about itself: the image's own
+// defaults are worked in, as an engine does.
+func (f *Fake) made(s release.ServiceSpec) release.ServiceSpec {
+	s.Ports, s.Networks = slices.Clone(s.Ports), slices.Clone(s.Networks)
+	s.Environment = maps.Clone(s.Environment)
+	d := f.registry[s.Image].Defaults
+	if d == nil {
+		return s
+	}
+	for key, value := range d.Environment {
+		if _, set := s.Environment[key]; !set {
+			if s.Environment == nil {
+				s.Environment = map[string]string{}
+			}
+			s.Environment[key] = value
+		}
+	}
+	if len(s.Entrypoint) == 0 && len(s.Command) == 0 {
+		s.Command = d.Command
+	}
+	if s.Entrypoint == nil {
+		s.Entrypoint = d.Entrypoint
+	}
+	s.WorkingDir, s.StopSignal = cmp.Or(s.WorkingDir, d.WorkingDir), cmp.Or(s.StopSignal, d.StopSignal)
+	if s.Health == nil {
+		s.Health = d.Health
+	}
+	s.Expose = append(slices.Clone(s.Expose), d.Expose...)
+	return s
 }
 
 func healthTest(h *release.Health) []string {

@@ -105,7 +105,24 @@ func (r *Registry) Push(t testing.TB, repository string, i Image) (release.Subje
 	return s, release.PlatformImage{
 		Platform: "linux/" + runtime.GOARCH, Manifest: manifest, Config: config, User: cmp.Or(i.User, "65532"),
 		Healthcheck: i.Healthcheck, Volumes: i.Volumes, Size: int64(len(layer)), Layers: []release.Digest{compressed},
+		Defaults: r.defaults(i),
 	}
+}
+
+// defaults are what imageConfig says, in release's words.
+func (r *Registry) defaults(i Image) *release.ImageDefaults {
+	command, test := i.Command, i.Test
+	if command == nil {
+		command = []string{r.program.Path, "run"}
+	}
+	if test == nil {
+		test = []string{r.program.Path, "ok"}
+	}
+	d := &release.ImageDefaults{Environment: map[string]string{"PATH": "/"}, Command: command, Labels: map[string]string{"version": i.Version}}
+	if i.Healthcheck {
+		d.Health = &release.Health{Test: append([]string{"CMD"}, test...), Interval: 200 * time.Millisecond, Timeout: 5 * time.Second}
+	}
+	return d
 }
 
 func (r *Registry) imageConfig(i Image, diffID release.Digest) map[string]any {
