@@ -18,6 +18,10 @@ func releaseFlag() cli.Flag {
 	return &cli.StringFlag{Name: "release", Usage: "`RELEASE`: a digest, at least 12 hex digits of it, or a version"}
 }
 
+func stateChangeFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "state-change", Usage: "`VOLUME` that is meant to be new, another one, empty or gone; needs --reason; repeatable"}
+}
+
 // waiting is how long --wait waits: it may stand alone.
 type waiting struct{ time.Duration }
 
@@ -64,17 +68,17 @@ func (r *run) promoteCommands() []*cli.Command {
 			flags: []cli.Flag{
 				releaseFlag(), allowDirtyFlag(), dryRunFlag(),
 				&cli.BoolFlag{Name: "redeploy", Usage: "run it again even if nothing differs (applies changed secrets)"},
-				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, waitFlag(),
+				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, stateChangeFlag(), waitFlag(),
 			}, action: r.to}),
 		r.command(command{name: "plan", usage: "what `to` would do, and why; only reads",
 			flags: []cli.Flag{
-				&cli.StringFlag{Name: "to", Required: true, Usage: "`ENV`"}, releaseFlag(), allowDirtyFlag(),
+				&cli.StringFlag{Name: "to", Required: true, Usage: "`ENV`"}, releaseFlag(), allowDirtyFlag(), stateChangeFlag(),
 				&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit 7 where there is something to do"},
 			}, action: r.plan}),
 		r.command(command{name: "rollback", usage: "go back to the release before, or to another one", arguments: "ENV", least: 1, most: 1,
 			flags: []cli.Flag{
 				&cli.StringFlag{Name: "to", Usage: "`RELEASE` to go back to"}, dryRunFlag(),
-				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger (required)"}, waitFlag(),
+				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger (required)"}, stateChangeFlag(), waitFlag(),
 			}, action: r.rollback}),
 		r.command(command{name: "resume", usage: "finish or undo what was interrupted", arguments: "ENV", least: 1, most: 1,
 			flags: []cli.Flag{dryRunFlag()}, action: r.resume}),
@@ -86,7 +90,7 @@ func (r *run) to(ctx context.Context, c *cli.Context) error {
 		result, err := p.To(ctx, pipeline.PromoteOptions{
 			Environment: c.Args().First(), Release: c.String("release"), Reason: c.String("reason"),
 			AllowDirty: c.Bool("allow-dirty"), Redeploy: c.Bool("redeploy"), DryRun: c.Bool("dry-run"),
-			Wait: waitOf(c),
+			Wait: waitOf(c), StateChanges: c.StringSlice("state-change"),
 		})
 		return r.emitPromotion(result, err)
 	})
@@ -96,7 +100,7 @@ func (r *run) rollback(ctx context.Context, c *cli.Context) error {
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
 		result, err := p.Rollback(ctx, pipeline.PromoteOptions{
 			Environment: c.Args().First(), Release: c.String("to"), Reason: c.String("reason"), DryRun: c.Bool("dry-run"),
-			Wait: waitOf(c),
+			Wait: waitOf(c), StateChanges: c.StringSlice("state-change"),
 		})
 		return r.emitPromotion(result, err)
 	})
@@ -221,7 +225,7 @@ func printSteps(w io.Writer, steps []release.Step) error {
 
 func (r *run) plan(ctx context.Context, c *cli.Context) error {
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
-		result, err := p.Plan(ctx, pipeline.PromoteOptions{Environment: c.String("to"), Release: c.String("release"), AllowDirty: c.Bool("allow-dirty")})
+		result, err := p.Plan(ctx, pipeline.PromoteOptions{Environment: c.String("to"), Release: c.String("release"), AllowDirty: c.Bool("allow-dirty"), StateChanges: c.StringSlice("state-change")})
 		if err == nil && result.Changes && c.Bool("detailed-exitcode") {
 			err = release.Faultf(release.KindChanged, "", "%d steps to do", len(result.Steps))
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/promote-dev/promote/pkg/deploy"
 	"github.com/promote-dev/promote/pkg/engine"
+	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -37,7 +38,7 @@ var _ pipeline.Host = (*host)(nil)
 func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
 	return deploy.Job{
 		Target: h.name, Workload: d.Workload, Images: d.Images, Recorded: d.Recorded, Guard: guard,
-		Options: deploy.Options{Redeploy: d.Redeploy, Recreate: d.Recreate},
+		Options: deploy.Options{Redeploy: d.Redeploy, Recreate: d.Recreate, AcceptLoss: d.StateChanges},
 		Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 		// The pipeline undoes all targets together.
 		KeepOld: true, KeepBroken: true,
@@ -54,8 +55,12 @@ func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, erro
 	if err != nil {
 		return release.Plan{}, err
 	}
+	empty, unseen := deploy.EmptyVolumes(ctx, h.Host, seen, d.Recorded)
+	for _, volume := range unseen {
+		event.Warnf(ctx, "nobody could look into the volume %s on %s: whether it holds anything is not known", volume, h.name)
+	}
 	return deploy.Plan(h.name, d.Workload, d.Images, seen, d.Recorded, deploy.Options{
-		Redeploy: d.Redeploy, Recreate: d.Recreate, Missing: missing, Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
+		Redeploy: d.Redeploy, Recreate: d.Recreate, AcceptLoss: d.StateChanges, Empty: empty, AcceptedEmpty: d.KnownChanges, Missing: missing, Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 	}), nil
 }
 
@@ -126,7 +131,7 @@ func (h *host) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.Runn
 		return nil, nil, err
 	}
 	job := h.job(d, nil)
-	running, differences := deploy.ReadBack(d.Workload, d.Images, job.Attempt.Hide(seen), d.Recorded, nil)
+	running, differences := deploy.ReadBack(d.Workload, d.Images, job.Attempt.Hide(seen), d.Recorded, d.StateChanges)
 	return running, h.reasons(differences), nil
 }
 

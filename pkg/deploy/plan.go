@@ -25,8 +25,12 @@ type Options struct {
 	Missing map[string]bool
 	// Redeploy recreates every service, for secrets that changed.
 	Redeploy bool
-	// AcceptLoss names volumes, by their full names, whose loss is accepted.
+	// AcceptLoss names volumes, by their full names, that may be new, other ones,
+	// empty or gone.
 	AcceptLoss []string
+	// Empty names volumes that were looked into and hold nothing; AcceptedEmpty
+	// those of which the record says that it was accepted.
+	Empty, AcceptedEmpty []string
 	// Recreate names services to recreate whatever else is found, because they
 	// drifted.
 	Recreate map[string]bool
@@ -49,7 +53,7 @@ func Plan(target string, w release.Workload, images map[string]release.PlatformI
 		p.service(s)
 	}
 	p.extras()
-	p.plan.Blocking = append(p.plan.Blocking, stateReasons(w, images, seen, recorded, o.AcceptLoss)...)
+	p.state()
 	return p.plan
 }
 

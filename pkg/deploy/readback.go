@@ -104,7 +104,7 @@ func volumeDifferences(now release.Running, before *release.TargetStatus, accept
 		for _, path := range slices.Sorted(maps.Keys(was.Volumes)) {
 			identity := was.Volumes[path]
 			have := now.Volumes[path]
-			if !sameVolume(have, identity) && !slices.Contains(accepted, volumeName(identity)) {
+			if !sameVolume(have, identity) && !slices.Contains(accepted, volumeName(identity)) && (have == "" || !slices.Contains(accepted, volumeName(have))) {
 				list = append(list, Difference{Service: now.Service, Field: "volume " + path, Recorded: identity, Running: have})
 			}
 		}

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -46,6 +47,33 @@ func TestStateBlocks(t *testing.T) {
 		{"not mounted", store(func(s *release.ServiceSpec) { s.Mounts = nil }), []string{"state/volume-unmounted"}},
 		{"mounted elsewhere", store(func(s *release.ServiceSpec) { s.Mounts[0].Target = "/srv" }), []string{"state/volume-unmounted"}},
 		{"a directory of the host instead", store(func(s *release.ServiceSpec) { s.Mounts[0].Type = "bind" }), []string{"state/volume-unmounted"}},
+		{"renamed, accepted by the new name", func(w *world, j *deploy.Job) {
+			j.Workload.Services[1].Mounts[0].Source = "agent_store"
+			j.Workload.Volumes = append(j.Workload.Volumes, release.VolumeSpec{Key: "store", Name: "agent_store"})
+			j.Options.AcceptLoss = []string{"agent_store"}
+		}, nil},
+		{"an anonymous one instead", store(func(s *release.ServiceSpec) { s.Mounts[0].Source = "" }), []string{"state/volume-renamed"}},
+		{"a new one", store(func(s *release.ServiceSpec) {
+			s.Mounts = append(s.Mounts, release.Mount{Type: "volume", Source: "agent_more", Target: "/more"})
+		}), []string{"state/volume-new"}},
+		{"a new anonymous one", store(func(s *release.ServiceSpec) {
+			s.Mounts = append(s.Mounts, release.Mount{Type: "volume", Target: "/more"})
+		}), []string{"state/volume-new"}},
+		{"another driver", func(_ *world, j *deploy.Job) { j.Workload.Volumes[0].Driver = "nfs" }, []string{"state/volume-driver"}},
+		{"other options", func(_ *world, j *deploy.Job) {
+			j.Workload.Volumes[0].Options = map[string]string{"type": "tmpfs", "device": "tmpfs"}
+		}, []string{"state/volume-driver"}},
+		{"emptied", func(_ *world, j *deploy.Job) { j.Options.Empty = []string{memory} }, []string{"state/volume-empty"}},
+		{"empty, accepted", func(_ *world, j *deploy.Job) {
+			j.Options.Empty, j.Options.AcceptLoss = []string{memory}, []string{memory}
+		}, nil},
+		{"empty, accepted before", func(_ *world, j *deploy.Job) {
+			j.Options.Empty, j.Options.AcceptedEmpty = []string{memory}, []string{memory}
+		}, nil},
+		{"another one, whatever was accepted before", func(w *world, j *deploy.Job) {
+			j.Options.AcceptedEmpty = []string{memory}
+			w.fake.ReplaceVolume(memory)
+		}, []string{"state/volume-replaced"}},
 		{"the anonymous volume of the bus", func(w *world, _ *deploy.Job) {
 			w.images["bus"] = release.PlatformImage{Manifest: w.images["bus"].Manifest, Config: w.images["bus"].Config}
 		}, []string{"state/volume-unmounted"}},
@@ -71,6 +99,9 @@ func TestStateBlocks(t *testing.T) {
 			}
 			if !slices.Equal(rules, c.rules) {
 				t.Errorf("rules %v, want %v", rules, c.rules)
+			}
+			if len(p.Blocking)+len(p.Accepted) > 0 && (len(j.Options.AcceptLoss) > 0) == (len(p.Accepted) == 0) {
+				t.Errorf("blocking %+v, accepted %+v", p.Blocking, p.Accepted)
 			}
 			if len(c.rules) == 0 {
 				w.mustDeploy(j)
@@ -219,5 +250,63 @@ func TestVolumesWithoutIdentity(t *testing.T) {
 	j.Recorded = recorded
 	if p := w.plan(j); len(p.Blocking) != 0 {
 		t.Errorf("%+v", p.Blocking)
+	}
+}
+
+// What was accepted is read back as it is, and nothing else.
+func TestReadBackOfAnAcceptedRename(t *testing.T) {
+	w := newWorld(t)
+	work := w.stack("1")
+	w.mustDeploy(w.job(work, 1))
+	recorded := w.recorded(work)
+	work.Services[1].Mounts = []release.Mount{{Type: "volume", Source: "agent_store", Target: "/var/lib/store"}}
+	work.Volumes = append(work.Volumes, release.VolumeSpec{Key: "store", Name: "agent_store"})
+	j := w.job(work, 2)
+	j.Recorded, j.Options.AcceptLoss = recorded, []string{"agent_store"}
+	w.mustDeploy(j)
+	if _, list := deploy.ReadBack(work, w.images, w.seen(), recorded, []string{"agent_store"}); len(list) != 0 {
+		t.Errorf("accepted: %+v", list)
+	}
+	if _, list := deploy.ReadBack(work, w.images, w.seen(), recorded, []string{"other"}); len(list) != 1 {
+		t.Errorf("not accepted: %+v", list)
+	}
+}
+
+type looker map[string]error // by container; none is something
+
+var errEmpty = errors.New("empty")
+
+func (l looker) Holds(_ context.Context, container, _ string) (bool, error) {
+	err := l[container]
+	if errors.Is(err, errEmpty) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func TestEmptyVolumes(t *testing.T) {
+	w := newWorld(t)
+	work := w.stack("1")
+	w.mustDeploy(w.job(work, 1))
+	recorded, store := w.recorded(work), w.container("store").ID
+	const memory = project + "_memory"
+	for _, c := range []struct {
+		look          looker
+		empty, unseen []string
+	}{
+		{looker{}, nil, nil},
+		{looker{store: errEmpty}, []string{memory}, nil},
+		{looker{store: errors.New("broken")}, nil, []string{memory}},
+	} {
+		empty, unseen := deploy.EmptyVolumes(context.Background(), c.look, w.seen(), recorded)
+		if !slices.Equal(empty, c.empty) || !slices.Equal(unseen, c.unseen) {
+			t.Errorf("empty %q, unseen %q, want %q and %q", empty, unseen, c.empty, c.unseen)
+		}
+	}
+	if err := w.fake.Discard(context.Background(), store); err != nil {
+		t.Fatal(err)
+	}
+	if _, unseen := deploy.EmptyVolumes(context.Background(), looker{}, w.seen(), recorded); !slices.Equal(unseen, []string{memory}) {
+		t.Errorf("without a container: unseen %q", unseen)
 	}
 }

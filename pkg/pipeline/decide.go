@@ -87,7 +87,7 @@ func (r *promotion) planTargets(ctx context.Context) error {
 
 func (r *promotion) desired(h *host) Desired {
 	return Desired{Workload: r.workload, Images: r.images[platform(h.info)], Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy,
-		Recreate: r.options.recreate[h.target.Name]}
+		Recreate: r.options.recreate[h.target.Name], StateChanges: r.options.StateChanges, KnownChanges: r.knownChanges()}
 }
 
 // recorded is what the last deployed record says about a target.
@@ -103,6 +103,14 @@ func (r *promotion) recorded(target string) *release.TargetStatus {
 		return &t
 	}
 	return nil
+}
+
+// knownChanges are the changes of state that the last record accepted.
+func (r *promotion) knownChanges() []string {
+	if r.current == nil {
+		return nil
+	}
+	return r.current.Record.StateChanges
 }
 
 // nothingToDo: the last record is of this release and every target runs it.
@@ -186,13 +194,26 @@ func (r *promotion) orderVerdict() release.Verdict {
 // does not start.
 func (r *promotion) stateVerdict() release.Verdict {
 	var reasons []release.Reason
+	var accepted []release.Reason
 	for _, h := range r.hosts {
-		for _, reason := range h.plan.Blocking {
-			reason.Message = h.target.Name + ": " + reason.Message
-			reasons = append(reasons, reason)
-		}
+		reasons = append(reasons, onTarget(h, h.plan.Blocking)...)
+		accepted = append(accepted, onTarget(h, h.plan.Accepted)...)
 	}
-	return verdict("state", reasons...)
+	v := verdict("state", reasons...)
+	if len(reasons) == 0 && len(accepted) > 0 {
+		v.Result, v.Reasons = release.Warned, accepted
+	}
+	return v
+}
+
+// onTarget says of reasons which target they are about.
+func onTarget(h *host, list []release.Reason) []release.Reason {
+	var out []release.Reason
+	for _, reason := range list {
+		reason.Message = h.target.Name + ": " + reason.Message
+		out = append(out, reason)
+	}
+	return out
 }
 
 // decisionPredicate follows https://slsa.dev/spec/v1.0/verification_summary.

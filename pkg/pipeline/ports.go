@@ -207,6 +207,9 @@ type Desired struct {
 	Attempt Attempt
 	// Redeploy recreates what runs even if nothing differs.
 	Redeploy bool
+	// StateChanges names the volumes that may be new, other ones, empty or gone;
+	// KnownChanges those of which the last record says so.
+	StateChanges, KnownChanges []string
 	// Recreate names services to recreate because they drifted.
 	Recreate map[string]bool
 }

@@ -22,6 +22,9 @@ type PromoteOptions struct {
 	// Wait is how long to wait for another promotion of the environment to end;
 	// 0 is not at all.
 	Wait time.Duration
+	// StateChanges names volumes that are meant to be new, other ones, empty or
+	// gone. It needs a Reason, but in a dry run.
+	StateChanges []string
 	// recreate names the services that drifted, by target.
 	recreate map[string]map[string]bool
 }
@@ -116,6 +119,9 @@ func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, e
 // promote judges again as often as others write to the ledger meanwhile
 // without taking the environment.
 func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (Promotion, error) {
+	if len(o.StateChanges) > 0 && o.Reason == "" && !o.DryRun {
+		return Promotion{Environment: o.Environment}, release.Misuse(`say why: --reason "…"; it goes into the ledger`, "a change of state needs a reason")
+	}
 	deadline := time.Now().Add(o.Wait)
 	for try := 1; ; try++ {
 		r := &promotion{p: p, options: o, kind: kind}
@@ -500,7 +506,7 @@ func failing(d release.Decision) []release.Reason {
 func (r *promotion) record(phase release.Phase) release.Record {
 	d := r.decision
 	rec := release.Record{Phase: phase, Kind: r.kind, Environment: r.env.Name, Release: r.subject.Digest,
-		Version: r.document.Release.Version, Revision: r.document.Release.Revision, Decision: &d, Reason: r.options.Reason}
+		Version: r.document.Release.Version, Revision: r.document.Release.Revision, Decision: &d, Reason: r.options.Reason, StateChanges: r.options.StateChanges}
 	if r.current != nil {
 		rec.From = r.current.Record.Release
 	}
@@ -512,6 +518,8 @@ func (r *promotion) dryRun() (Promotion, error) {
 	plan := release.Plan{Steps: []release.Step{}}
 	for _, h := range r.hosts {
 		plan.Steps = append(plan.Steps, h.plan.Steps...)
+		plan.Blocking = append(plan.Blocking, onTarget(h, h.plan.Blocking)...)
+		plan.Accepted = append(plan.Accepted, onTarget(h, h.plan.Accepted)...)
 	}
 	out.Plan, out.Rollout = &plan, r.rollout()
 	switch r.decision.Result() {

@@ -367,6 +367,7 @@ type fakeHost struct {
 	driftErr   error
 	asked      []pipeline.DriftQuery
 	redone     map[string]bool // what was to be recreated
+	known      []string
 }
 
 type targets struct{ *world }
@@ -387,6 +388,10 @@ func (h *fakeHost) Info(context.Context) (release.EngineInfo, error) {
 
 func (h *fakeHost) Plan(_ context.Context, d pipeline.Desired) (release.Plan, error) {
 	p := release.Plan{Blocking: h.blocking}
+	if len(d.StateChanges) > 0 {
+		p.Blocking, p.Accepted = nil, h.blocking
+	}
+	h.known = d.KnownChanges
 	for _, s := range d.Workload.Services {
 		if h.running[s.Name] != s.Image.Digest || d.Recreate[s.Name] {
 			p.Steps = append(p.Steps, release.Step{Target: h.name, Service: s.Name, Action: "recreate"})

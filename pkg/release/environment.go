@@ -57,6 +57,8 @@ type Plan struct {
 	// Blocking holds findings that must not be acted over: a volume that is
 	// missing or another one than recorded.
 	Blocking []Reason `json:"blocking,omitempty"`
+	// Accepted holds findings of that kind that somebody said are meant to be so.
+	Accepted []Reason `json:"accepted,omitempty"`
 }
 
 // Changes reports whether the plan does anything.

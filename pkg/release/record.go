@@ -64,6 +64,9 @@ type Record struct {
 	Actor    Actor          `json:"actor"`
 	Reason   string         `json:"reason,omitempty"`
 	Targets  []TargetStatus `json:"targets,omitempty"`
+	// StateChanges names the volumes that were accepted to be new, other ones,
+	// empty or gone; Reason says why.
+	StateChanges []string `json:"stateChanges,omitempty"`
 	// Rules is the digest of trust, environments and policies in force.
 	Rules Digest `json:"rules,omitzero"`
 	// Trust is who may say what under these rules. It stands in the first
