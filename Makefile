@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability fuzz bench bench-ledger bench-smoke lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability drift-table fuzz bench bench-ledger bench-smoke lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -68,6 +68,9 @@ reliability: build ## promotions killed everywhere, raced, let down by disks: do
 	go build -o bin/reliability ./internal/reliability/cmd; \
 	nice bin/reliability -work '$(CURDIR)/bin/reliability.d' -rows '$(CURDIR)/bin/reliability.jsonl' -races-file '$(CURDIR)/bin/races.json' -table '$(CURDIR)/docs/reliability.md' \
 	-points '$(or $(POINTS),0)' -randoms '$(or $(RANDOMS),200)' -races '$(ROUNDS)' -lanes '$(or $(KILL_LANES),1)' -clean
+
+drift-table: ## every change by hand with docker, and what drift calls it: docs/drift.md; takes minutes
+	@$(setup); CI=true go test -tags=engine -count=1 -timeout 20m -run TestEveryFlag ./pkg/deploy -table '$(CURDIR)/docs/drift.md'
 
 # FUZZTIME is how long each runs; FUZZ chooses by package and name.
 fuzz: ## every parser of outside bytes, fuzzed for FUZZTIME (60s) each: docs/fuzzing.md

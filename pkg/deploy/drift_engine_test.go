@@ -209,7 +209,7 @@ func (h *handmade) want(what string, fields ...string) {
 	h.t.Helper()
 	h.changes++
 	if len(fields) > 0 {
-		h.table = append(h.table, "| "+strings.ReplaceAll(strings.ReplaceAll(what, h.port, "PORT"), h.name, "P")+" | `"+strings.Join(fields, "`, `")+"` |")
+		h.table = append(h.table, "| "+strings.ReplaceAll(strings.ReplaceAll(what, h.port, "PORT"), h.name, "P")+" | `"+strings.ReplaceAll(strings.Join(fields, "`, `"), h.name, "P")+"` |")
 	}
 	got, list := h.drift()
 	sort.Strings(fields)
