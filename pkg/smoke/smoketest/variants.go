@@ -153,13 +153,13 @@ func misplaced(o *smoke.Options) {
 	o.Checks = []smoke.Check{keeps}
 }
 
-// beforeItsBus adds a bus that listens after three seconds and that nobody
+// beforeItsBus adds a bus that listens after eight seconds and that nobody
 // waits for. A restart policy may heal it in time; that is no start in order.
 func beforeItsBus(o *smoke.Options) {
 	unmeasured(o)
 	bus := o.Workload.Services[0]
 	bus.Name, bus.ContainerName, bus.Mounts, bus.Ports = "bus", Project+"-bus-1", nil, nil
-	bus.Environment = map[string]string{"MODE": "late 3s"}
+	bus.Environment = map[string]string{"MODE": "late 8s"}
 	bus.Health = patient(bus.Health)
 	bus.Networks = []release.Attach{{Network: bus.Networks[0].Network, Aliases: []string{"bus"}}}
 	o.Workload.Services = append(o.Workload.Services, bus)
