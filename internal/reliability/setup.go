@@ -21,7 +21,7 @@ scan:
     - {distribution: debian 12, statement: "the database of this trial has no advisories for Debian", expires: 2099-12-31}
 sign: {key: ../keys/promote.key}
 smoke:
-  timeout: 1m
+  timeout: 5m
   memory: {duration: 0s}
 environments:
   staging:
