@@ -1,6 +1,7 @@
 package reliability
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -158,7 +159,7 @@ func side(r Row) string {
 func byPlace(b *strings.Builder, rows []Row) {
 	killed := slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return !r.Killed || r.Where == AtRandom })
 	b.WriteString("### Where\n\n| at | what | side " + tallyHead + "|---|---|---|" + strings.Repeat("--:|", 8) + "\n")
-	order, sums := group(killed, func(r Row) string { return r.Where + " | `" + r.What + "` | " + side(r) })
+	order, sums := group(killed, func(r Row) string { return r.Where + " | `" + cmp.Or(r.Call, r.What) + "` | " + side(r) })
 	for _, key := range order {
 		fmt.Fprintf(b, "| %s | %s |\n", key, sums[key].cells())
 	}
