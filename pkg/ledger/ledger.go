@@ -304,7 +304,7 @@ func (l *Ledger) readOn(ctx context.Context) (*replay, error) {
 	next := t.clone()
 	next.chain = t.apart()
 	next.found, next.pending = t.keep+int64(len(state.Log)), nil
-	if next.checkpoint, err = l.openCheckpoint(state.Checkpoint); err != nil || next.checkpoint.TreeSize < t.size() {
+	if next.checkpoint, err = l.openCheckpoint(state.Checkpoint); err != nil {
 		return nil, nil //nolint:nilerr // reading the whole log says why
 	}
 	switch err := l.settle(ctx, next, state.Log, l.readOnce); release.KindOf(err) {

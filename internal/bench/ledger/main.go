@@ -50,11 +50,8 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	report, err := measure(ctx, s)
-	if err != nil {
+	if err != nil || s.out != "" {
 		return err
-	}
-	if s.out != "" {
-		return report.Write(s.out)
 	}
 	_, err = os.Stdout.Write(report.Markdown())
 	return err
@@ -101,6 +98,12 @@ func measure(ctx context.Context, s settings) (report *bench.LedgerReport, err e
 		raw, _ := json.Marshal(result)
 		fmt.Fprintln(os.Stderr, string(raw))
 		report.Results = append(report.Results, result)
+		if s.out == "" {
+			continue
+		}
+		if err := report.Write(s.out); err != nil { // a large one may take too long for somebody
+			return nil, err
+		}
 	}
 	return report, nil
 }
