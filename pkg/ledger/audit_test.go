@@ -305,3 +305,30 @@ func TestFindingsAreBounded(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(raw), err)
 	}
 }
+
+// TestAnotherLogIsNotTheOneThatIsRemembered: what was found good of one log
+// vouches for nothing in another of the same project, whoever signed its
+// checkpoint.
+func TestAnotherLogIsNotTheOneThatIsRemembered(t *testing.T) {
+	dir := t.TempDir()
+	l, _ := remembering(t, dir, "secret")
+	ledgertest.Fill(t, l, 5)
+	if found, err := l.Audit(t.Context(), nil, ledger.AuditOptions{}); err != nil || found.Result != "passed" {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	m := &ledgertest.Memory{}
+	mallory := ledgertest.NewKey("mallory", release.Promoter)
+	for n := range int64(7) {
+		keys := []ledgertest.Key{ledgertest.Promoter(), mallory}
+		if n == 2 {
+			keys = []ledgertest.Key{mallory, ledgertest.Promoter()}
+		}
+		if _, _, err := opened(t, ledgertest.Options(m, keys...)).Append(t.Context(), ledgertest.Released(int(n)+50), n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, err := l.Audit(t.Context(), ledger.FromStore(m), ledger.AuditOptions{})
+	if err != nil || shown(found) != "signature #2 :3" || found.Remembered != 0 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+}
