@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability drift-table fuzz bench bench-ledger bench-smoke lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability drift-table fuzz bench bench-ledger bench-smoke tampering lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -90,6 +90,13 @@ bench-smoke: build ## smoke runs beside docker compose: docs/benchmarks/smoke.md
 
 study: ## the error rates of smoke's judgement of growth, into docs/smoke.md
 	go test -count=1 -run TestErrorRates ./pkg/smoke -args -seeds 1000 -study
+
+FLIPS ?= 1
+EACH ?= 1
+
+# A sample of it is among the fast tests.
+tampering: ## a ledger changed in every way, FLIPS bits of each byte, one in EACH: the table in docs/tampering.md
+	go test -count=1 -timeout 2h -v -run TestTampering ./pkg/ledger -args -tampering '$(CURDIR)/docs/tampering.md' -flips '$(FLIPS)' -each '$(EACH)'
 
 lint: ## gofmt, go vet, staticcheck, shellcheck, actionlint
 	@scripts/lint

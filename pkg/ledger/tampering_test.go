@@ -21,6 +21,7 @@ import (
 
 var (
 	tampering = flag.String("tampering", "", "try all mutations of a ledger, and bring the table in this document up to date")
+	each      = flag.Int("each", 1, "try one in so many of each kind, with -tampering")
 	flips     = flag.Int("flips", 1, "bits flipped of each byte of the log, with -tampering")
 )
 
@@ -130,7 +131,7 @@ func TestTampering(t *testing.T) {
 	e := newEstate(t)
 	bits, every := 1, 307
 	if *tampering != "" {
-		bits, every = *flips, 1
+		bits, every = *flips, max(1, *each)
 	}
 	todo, done := make(chan mutation), make(chan answer)
 	var group sync.WaitGroup
