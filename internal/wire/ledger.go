@@ -31,7 +31,7 @@ func exportLedger(ctx context.Context, c *config.Config, o cli.LedgerOptions) (c
 		dir = filepath.Dir(o.Place)
 	}
 	var file *os.File
-	var to io.Writer = io.Discard
+	to := io.Discard
 	if !o.DryRun {
 		if file, err = os.CreateTemp(dir, ".promote-ledger-*"); err != nil {
 			return cli.ExportResult{}, unwritable(err)

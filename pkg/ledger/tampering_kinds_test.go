@@ -35,9 +35,9 @@ type tamperer struct {
 }
 
 // mutations gives all of them, in the same order each time.
-func (e *estate) mutations(t testing.TB, bits int) iter.Seq[mutation] {
+func (h *estate) mutations(t testing.TB, bits int) iter.Seq[mutation] {
 	return func(yield func(mutation) bool) {
-		m := &tamperer{t: t, e: e, bits: bits, sound: e.states[len(e.states)-1], yield: yield}
+		m := &tamperer{t: t, e: h, bits: bits, sound: h.states[len(h.states)-1], yield: yield}
 		for _, kind := range []func(){m.records, m.order, m.cuts, m.bitflips, m.spellings, m.payloads, m.base64s, m.lineFeeds, m.bundles,
 			m.signers, m.strangers, m.checkpoints, m.checkpointBits, m.pairs, m.keyHolders} {
 			if kind(); m.ended {

@@ -39,8 +39,8 @@ type answer struct {
 
 // judge puts a mutation before an auditor, who is given it as an export, and
 // before promote, which finds it in its store.
-func (e *estate) judge(t testing.TB, auditor *ledger.Ledger, dir string, m mutation) answer {
-	sound := e.states[len(e.states)-1]
+func (h *estate) judge(t testing.TB, auditor *ledger.Ledger, dir string, m mutation) answer {
+	sound := h.states[len(h.states)-1]
 	file := ledger.ExportedFile{Path: filepath.Join(dir, "export")}
 	if err := os.WriteFile(file.Path, bytes.Join([][]byte{m.state.Checkpoint, m.state.Log}, []byte{'\n'}), 0o600); err != nil {
 		t.Fatal(err)
@@ -59,14 +59,14 @@ func (e *estate) judge(t testing.TB, auditor *ledger.Ledger, dir string, m mutat
 	}
 	store := &ledgertest.Memory{}
 	store.Replace(m.state)
-	l := e.open(t, store, "promote/agent", "")
-	var h release.History
-	if h, _, a.alone = l.Read(t.Context()); a.alone == nil {
-		a.same = len(h) == len(e.lines)
-		for n := range min(len(h), len(e.lines)) {
-			a.same = a.same && h[n].Digest == ledger.LeafHash(e.lines[n])
+	l := h.open(t, store, "promote/agent", "")
+	var history release.History
+	if history, _, a.alone = l.Read(t.Context()); a.alone == nil {
+		a.same = len(history) == len(h.lines)
+		for n := range min(len(history), len(h.lines)) {
+			a.same = a.same && history[n].Digest == ledger.LeafHash(h.lines[n])
 		}
-		if len(h) > 0 && h.Pinned().Trust.Digest() != e.second.Digest() && h.Pinned().Trust.Digest() != e.first.Digest() {
+		if len(history) > 0 && history.Pinned().Trust.Digest() != h.second.Digest() && history.Pinned().Trust.Digest() != h.first.Digest() {
 			a.alone = release.Denied("", "the trust in force is not the project's") // as every command says
 		}
 	}
