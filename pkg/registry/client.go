@@ -3,6 +3,8 @@ package registry
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -74,6 +76,10 @@ type Client struct {
 	byTag      sync.Map          // endpoints that answered without the referrers API
 	attached   contents
 }
+
+// Format writes what a Client is and nothing of what it holds: credentials,
+// tokens, and hosts that registries named.
+func (c *Client) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "a client for registries") }
 
 // New makes a Client. It does no I/O; settings that cannot be are KindConfig.
 func New(o Options) (*Client, error) {
