@@ -27,6 +27,7 @@ import (
 // go on from there, one after the other.
 type stage struct {
 	binary   string
+	state    string
 	dir      string // the workspace
 	tree     string // the checkout in it
 	registry string
@@ -62,7 +63,7 @@ func open() (*stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &stage{binary: os.Getenv("PROMOTE_BINARY")}
+	s := &stage{binary: os.Getenv("PROMOTE_BINARY"), state: state}
 	if s.binary == "" {
 		s.binary = filepath.Join(state, "promote")
 		if out, err := exec.Command("go", "build", "-o", s.binary, "../../cmd/promote").CombinedOutput(); err != nil {
@@ -127,7 +128,9 @@ func (s *stage) close() {
 	cmd.Env = s.environ
 	if out, err := cmd.CombinedOutput(); err != nil {
 		fmt.Printf("cleaning up: %v\n%s", err, out)
+		return
 	}
+	_ = os.RemoveAll(s.state)
 }
 
 // outcome is how a command ended.

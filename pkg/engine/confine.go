@@ -48,6 +48,9 @@ func (h *Host) Confinement(ctx context.Context, id string) (release.Confinement,
 			return release.Confinement{}, err
 		}
 	}
+	if c.ReadOnly && seen.Known && seen.RootReadOnly {
+		return seen, nil // nothing can have been written, and looking costs the engine a walk over all files
+	}
 	changes, err := h.client.ContainerDiff(ctx, id, client.ContainerDiffOptions{})
 	if tooLong(err) {
 		seen.Written = []string{"/ (the names alone take more than 32 MiB)"}
@@ -58,6 +61,20 @@ func (h *Host) Confinement(ctx context.Context, id string) (release.Confinement,
 	}
 	seen.Written = written(changes.Changes, mountTargets(raw))
 	return seen, nil
+}
+
+// Processes lists a running container's processes: as the kernel of this machine
+// names them, or as the engine elsewhere does, then with NoNewPrivileges false.
+// It costs the engine nothing, or one request.
+func (h *Host) Processes(ctx context.Context, id string) ([]release.Process, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	if g, ok := h.cgroupOf(ctx, id); ok {
+		if pids, ok := g.processes(); ok && len(pids) > 0 {
+			return processesOf(procRoot, pids), nil
+		}
+	}
+	return h.top(ctx, release.Container{ID: id})
 }
 
 // confinement asks the kernel about every process of a cgroup, and about the
@@ -71,13 +88,19 @@ func (g *cgroup) confinement(proc string, first int) (release.Confinement, bool)
 	if !ok {
 		return release.Confinement{}, false
 	}
-	seen := release.Confinement{RootReadOnly: readOnly, Known: true}
+	seen := release.Confinement{RootReadOnly: readOnly, Known: true, Processes: processesOf(proc, pids)}
+	return seen, len(seen.Processes) > 0
+}
+
+// processesOf reads what the kernel says about those processes that are still
+// there.
+func processesOf(proc string, pids []int) (list []release.Process) {
 	for _, pid := range pids[:min(len(pids), maxProcesses)] {
-		if p, ok := readProcess(proc, pid); ok { // else it ended
-			seen.Processes = append(seen.Processes, p)
+		if p, ok := readProcess(proc, pid); ok {
+			list = append(list, p)
 		}
 	}
-	return seen, len(seen.Processes) > 0
+	return list
 }
 
 // readProcess reads what the kernel says about a process.
@@ -131,11 +154,17 @@ func rootReadOnly(mountinfo string) (readOnly, ok bool) {
 
 // declared gives what an engine elsewhere can say.
 func (h *Host) declared(ctx context.Context, c release.Container) (release.Confinement, error) {
+	processes, err := h.top(ctx, c)
+	return release.Confinement{RootReadOnly: c.ReadOnly, Processes: processes}, err
+}
+
+// top has the engine list a container's processes, with the privileges that it
+// declares.
+func (h *Host) top(ctx context.Context, c release.Container) (list []release.Process, err error) {
 	top, err := h.client.ContainerTop(ctx, c.ID, client.ContainerTopOptions{Arguments: []string{"-eo", "pid,uid,comm,args"}})
 	if err != nil {
-		return release.Confinement{}, h.fault("listing the processes of container", c.ID, err)
+		return nil, h.fault("listing the processes of container", c.ID, err)
 	}
-	seen := release.Confinement{RootReadOnly: c.ReadOnly}
 	for _, row := range top.Processes[:min(len(top.Processes), maxProcesses)] {
 		if len(row) < 3 {
 			continue
@@ -145,9 +174,9 @@ func (h *Host) declared(ctx context.Context, c release.Container) (release.Confi
 		if uid, err := strconv.ParseInt(row[1], 10, 64); err == nil {
 			p.UID = uid
 		}
-		seen.Processes = append(seen.Processes, p)
+		list = append(list, p)
 	}
-	return seen, nil
+	return list, nil
 }
 
 // mountTargets gives where something is mounted in a container.

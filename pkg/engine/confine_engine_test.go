@@ -39,6 +39,9 @@ func TestConfinement(t *testing.T) {
 		if p.UID != want.Processes[0].UID || p.NoNewPrivileges != want.Processes[0].NoNewPrivileges || p.Name != "probe" || p.Command != "/probe run" {
 			t.Errorf("%+v", p)
 		}
+		if list, err := w.Processes(w.ctx, id); err != nil || !slices.Equal(list, got.Processes) {
+			t.Errorf("processes %+v, %v, want %+v", list, err, got.Processes)
+		}
 	}
 }
 

@@ -54,6 +54,10 @@ func TestConfinementByTheEngine(t *testing.T) {
 	if !slices.Equal(seen.Written, []string{"/var/cache.db"}) {
 		t.Errorf("written %q", seen.Written)
 	}
+	list, err := s.host(t, Options{}).Processes(context.Background(), "c1")
+	if err != nil || len(list) != 2 || list[0].Command != "/app/planner --serve" || list[1].UID != 0 {
+		t.Errorf("processes %+v, %v", list, err)
+	}
 }
 
 // A container decides how many files it writes, not how much we read of it.

@@ -42,8 +42,8 @@ func (r *run) sniff(ctx context.Context, up <-chan struct{}) {
 		}
 		for _, s := range r.workload.Services {
 			if id := r.monitor.id(s.Name); id != "" {
-				if c, err := r.Engine.Confinement(ctx, id); err == nil {
-					r.confined.sign(s.Name, installerAmong(c.Processes))
+				if list, err := r.Engine.Processes(ctx, id); err == nil {
+					r.confined.sign(s.Name, installerAmong(list))
 				}
 			}
 		}

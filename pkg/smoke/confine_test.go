@@ -106,6 +106,32 @@ func TestAShortInstallationWhileStartingIsSeen(t *testing.T) {
 	want(t, s, "installs/planner", release.Passed)
 }
 
+// Asking what was written costs an engine a walk over all of a container's
+// files: that is no question for every moment.
+func TestWhatWasWrittenIsAskedRarely(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var walks, looks atomic.Int64
+	w.Before = func(op, _ string) error {
+		switch op {
+		case "confinement":
+			walks.Add(1)
+		case "processes":
+			looks.Add(1)
+		}
+		return nil
+	}
+	o := w.options()
+	o.Runner = slow{w}
+	s, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(2 * len(s.Services)); walks.Load() == 0 || walks.Load() > most || looks.Load() < 3 {
+		t.Errorf("asked %d times what was written by %d services (at most %d), and looked %d times at processes", walks.Load(), len(s.Services), most, looks.Load())
+	}
+}
+
 // slow takes its time until everything is up.
 type slow struct{ *world }
 

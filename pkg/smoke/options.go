@@ -38,6 +38,8 @@ type Hand interface {
 type Prober interface {
 	// Confinement tells how a running container is confined and what it wrote.
 	Confinement(ctx context.Context, id string) (release.Confinement, error)
+	// Processes lists a running container's processes, at little cost.
+	Processes(ctx context.Context, id string) ([]release.Process, error)
 	// Entries counts the entries of a volume's top directory, at most 100.
 	// errors.ErrUnsupported is in the chain where the engine's machine is one
 	// that the probe does not run on.

@@ -38,6 +38,7 @@ type Engine interface {
 	Discard(ctx context.Context, id string) error
 
 	Confinement(ctx context.Context, id string) (release.Confinement, error)
+	Processes(ctx context.Context, id string) ([]release.Process, error)
 	Entries(ctx context.Context, volume string) (int, error)
 	Owned(ctx context.Context, label string) (map[string]string, error)
 

@@ -9,9 +9,19 @@ import (
 )
 
 // Confinement answers by OnConfinement, or as the container was declared.
-func (f *Fake) Confinement(ctx context.Context, id string) (seen release.Confinement, err error) {
+func (f *Fake) Confinement(ctx context.Context, id string) (release.Confinement, error) {
+	return f.confinement(ctx, "confinement", id)
+}
+
+// Processes lists those of Confinement.
+func (f *Fake) Processes(ctx context.Context, id string) ([]release.Process, error) {
+	seen, err := f.confinement(ctx, "processes", id)
+	return seen.Processes, err
+}
+
+func (f *Fake) confinement(ctx context.Context, op, id string) (seen release.Confinement, err error) {
 	var c release.Container
-	err = f.call(ctx, "confinement", id, func() error {
+	err = f.call(ctx, op, id, func() error {
 		found, err := f.find(id)
 		switch {
 		case err != nil:
