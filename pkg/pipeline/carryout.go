@@ -121,13 +121,15 @@ func (r *promotion) copy(ctx context.Context) (err error) {
 
 // guard is the fence before every effect: the intent is still the open record,
 // and the target's lock still carries its sequence. Whoever lost either was
-// taken for dead, and must not act any more.
+// taken for dead, and must not act any more. Targets that ask at the same time
+// share the reading of the ledger, which may be far away and answers one after
+// the other.
 func (r *promotion) guard(h *host) Guard {
 	return func(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		history, _, err := r.p.Ledger.Read(ctx)
+		history, err := r.newest.get(ctx, r.readHistory)
 		if err != nil {
 			return err
 		}
@@ -145,6 +147,11 @@ func (r *promotion) guard(h *host) Guard {
 		}
 		return nil
 	}
+}
+
+func (r *promotion) readHistory(ctx context.Context) (release.History, error) {
+	history, _, err := r.p.Ledger.Read(ctx)
+	return history, err
 }
 
 // afterwards is how long closing a promotion may take once its own context is

@@ -81,6 +81,7 @@ type promotion struct {
 
 	decision release.Decision
 	intent   release.Entry
+	newest   shared[release.History] // for guards
 	resumed  bool
 	began    string // who began what is resumed, by name
 }
@@ -227,6 +228,7 @@ func (r *promotion) preflight(ctx context.Context) (err error) {
 		r.hosts[i] = &host{target: t, status: release.TargetStatus{Name: t.Name, Status: "skipped", Running: []release.Running{}}}
 	}
 	r.warnOfGone(ctx)
+	contains := onceEach(func(kept string) error { return r.p.Ledger.Contains(ctx, []byte(kept)) })
 	return together(ctx, r.hosts, len(r.hosts), func(ctx context.Context, h *host) error {
 		kept, err := r.reach(ctx, h)
 		if err != nil {
@@ -238,7 +240,7 @@ func (r *promotion) preflight(ctx context.Context) (err error) {
 		}
 		// A ledger that does not contain what the target remembers is another
 		// one, or an old copy.
-		if err := r.p.Ledger.Contains(ctx, []byte(kept)); err != nil {
+		if err := contains(kept); err != nil {
 			h.status.Message = oneLine(err)
 			return err
 		}

@@ -139,14 +139,16 @@ func (r *promotion) lockAll(ctx context.Context) error {
 	})
 }
 
-// mostFetches is how many targets pull from the registry at once.
-const mostFetches = 8
+// MostFetches is how many targets pull from the registry at once. Pulling takes
+// as long as the way to the registry lets it; what waits for its turn here only
+// comes on top.
+const MostFetches = 64
 
 // fetchImages brings the images to every target before the first one is
 // changed: a host that cannot have them stops the promotion while it costs
 // nothing.
 func (r *promotion) fetchImages(ctx context.Context) error {
-	return together(ctx, r.hosts, mostFetches, func(ctx context.Context, h *host) error {
+	return together(ctx, r.hosts, MostFetches, func(ctx context.Context, h *host) error {
 		err := h.Fetch(ctx, r.desired(h), r.guard(h))
 		if err != nil && ctx.Err() == nil {
 			h.status.Status, h.status.Message = "failed", oneLine(err)
