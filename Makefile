@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability drift-table fuzz bench bench-ledger bench-smoke tampering lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability drift-table fuzz bench bench-ledger bench-hosts bench-smoke tampering lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -84,6 +84,9 @@ bench: build ## the benchmarks: against other tools, and Go's own
 
 bench-ledger: ## ledgers of up to a million records: docs/benchmarks/ledger.md
 	go run ./internal/bench/ledger -out docs/benchmarks $(ARGS)
+
+bench-hosts: ## promotions to one host and to fifty, stubs: docs/benchmarks/hosts.md
+	go run ./internal/bench/hosts -out docs/benchmarks $(ARGS)
 
 bench-smoke: build ## smoke runs beside docker compose: docs/benchmarks/smoke.md
 	@$(setup); go test -tags=engine -count=1 -timeout 3h -v -run TestB11 ./internal/bench -args -b11 '$(CURDIR)/docs/benchmarks' $(ARGS)

@@ -1,4 +1,6 @@
-package wire
+// Package hosts joins the engine's client and what deploys to what the pipeline
+// calls a host.
+package hosts
 
 import (
 	"context"
@@ -13,13 +15,14 @@ import (
 	"github.com/promote-dev/promote/pkg/release"
 )
 
-// targets opens Docker hosts for the pipeline.
-type targets struct{ options engine.Options }
+// Targets opens Docker hosts for the pipeline.
+type Targets struct{ Options engine.Options }
 
-var _ pipeline.Targets = targets{}
+var _ pipeline.Targets = Targets{}
 
-func (t targets) Open(ctx context.Context, target release.Target) (pipeline.Host, error) {
-	h, err := engine.Open(ctx, target, t.options)
+// Open implements pipeline.Targets.
+func (t Targets) Open(ctx context.Context, target release.Target) (pipeline.Host, error) {
+	h, err := engine.Open(ctx, target, t.Options)
 	if err != nil {
 		return nil, err
 	}

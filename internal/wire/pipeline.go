@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/promote-dev/promote/internal/cli"
+	"github.com/promote-dev/promote/internal/hosts"
 	"github.com/promote-dev/promote/internal/worktree"
 	"github.com/promote-dev/promote/pkg/compose"
 	"github.com/promote-dev/promote/pkg/config"
@@ -69,7 +70,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Ledger:       trustedLedger{log, keys},
 		Notifier:     told,
 		Hooks:        hooks{c},
-		Targets:      targets{engine.Options{Keychain: client.Credentials, Source: client}},
+		Targets:      hosts.Targets{Options: engine.Options{Keychain: client.Credentials, Source: client}},
 		Now:          time.Now,
 	}
 	if o.Offline {

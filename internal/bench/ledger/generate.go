@@ -3,66 +3,23 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/promote-dev/promote/internal/bench"
 	"github.com/promote-dev/promote/pkg/ledger"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
 const origin = "promote/bench"
 
-// secret is the key of everybody here; it protects nothing.
-var secret = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
-
-type envelope struct {
-	Payload     string      `json:"payload"`
-	PayloadType string      `json:"payloadType"`
-	Signatures  []signature `json:"signatures"`
-}
-
-type signature struct {
-	Sig string `json:"sig"`
-}
-
-// authenticated is DSSE's encoding of what is signed.
-func authenticated(payloadType string, payload []byte) []byte {
-	return append(fmt.Appendf(nil, "DSSEv1 %d %s %d ", len(payloadType), payloadType, len(payload)), payload...)
-}
-
-func sign(_ context.Context, payloadType string, payload []byte) ([]byte, error) {
-	sig := ed25519.Sign(secret, authenticated(payloadType, payload))
-	return json.Marshal(envelope{base64.StdEncoding.EncodeToString(payload), payloadType, []signature{{base64.StdEncoding.EncodeToString(sig)}}})
-}
-
-var party = release.Signer{Name: "bench", ID: "sha256:bench", Roles: []release.Role{release.Promoter, release.Owner}}
-
-func verify(raw []byte, payloadType string) ([]byte, release.Signer, error) {
-	var e envelope
-	if err := json.Unmarshal(raw, &e); err != nil || len(e.Signatures) != 1 || e.PayloadType != payloadType {
-		return nil, release.Signer{}, release.Denied("", "no envelope: %v", err)
-	}
-	payload, err := base64.StdEncoding.DecodeString(e.Payload)
-	sig, wrong := base64.StdEncoding.DecodeString(e.Signatures[0].Sig)
-	if err := errors.Join(err, wrong); err != nil {
-		return nil, release.Signer{}, release.Denied("", "no envelope: %w", err)
-	}
-	if !ed25519.Verify(secret.Public().(ed25519.PublicKey), authenticated(payloadType, payload), sig) {
-		return nil, release.Signer{}, release.Denied("", "another key signed")
-	}
-	return payload, party, nil
-}
-
 func options(store ledger.Store) ledger.Options {
-	return ledger.Options{Store: store, Origin: origin, Sign: sign, Verify: verify,
-		VerifyBy: func(release.Trust) (ledger.Check, error) { return verify, nil }}
+	return ledger.Options{Store: store, Origin: origin, Sign: bench.Sign, Verify: bench.Verify,
+		VerifyBy: func(release.Trust) (ledger.Check, error) { return bench.Verify, nil }}
 }
 
 // record is a release, of about 400 bytes.
@@ -106,7 +63,7 @@ func (g *generator) grow(ctx context.Context, n int64) (err error) {
 	for i := len(g.edges) - 2; i >= 0; i-- {
 		root = node(g.edges[i], root)
 	}
-	checkpoint, err := canonical(sign(ctx, ledger.PayloadTypeCheckpoint, []byte(ledger.FormatCheckpoint(origin, n, release.DigestFromSum(root)))))
+	checkpoint, err := canonical(bench.Sign(ctx, ledger.PayloadTypeCheckpoint, []byte(ledger.FormatCheckpoint(origin, n, release.DigestFromSum(root)))))
 	if err != nil {
 		return err
 	}
@@ -120,7 +77,7 @@ func (g *generator) write(ctx context.Context, out *bufio.Writer) error {
 	if err != nil {
 		return err
 	}
-	line, err := canonical(sign(ctx, ledger.PayloadTypeRecord, payload))
+	line, err := canonical(bench.Sign(ctx, ledger.PayloadTypeRecord, payload))
 	if err != nil {
 		return err
 	}
