@@ -37,6 +37,7 @@ type run struct {
 	environ  []string
 	config   string
 	outputs  []output
+	lines    bool   // results follow one another, each on a line
 	mode     string // of progress
 	debug    bool
 	offline  bool
@@ -127,7 +128,7 @@ func guessOutputs(args []string) []string {
 }
 
 func (r *run) app() *cli.App {
-	commands := slices.Concat(r.releaseCommands(), r.promoteCommands(), r.approvalCommands(), r.readCommands(), r.driftCommands(), r.toolCommands(), r.houseCommands())
+	commands := slices.Concat(r.releaseCommands(), r.promoteCommands(), r.approvalCommands(), r.readCommands(), r.driftCommands(), r.watchCommands(), r.toolCommands(), r.houseCommands())
 	return &cli.App{
 		Name:      "promote",
 		Usage:     "build once, judge on evidence, run the identical digest everywhere",

@@ -79,14 +79,17 @@ func (r *run) emitTo(o output, result any, text func(io.Writer) error) (err erro
 	if other, ok := result.(inFormats); ok && o.format != "json" {
 		return other.writeAs(o.format, w)
 	}
-	return encode(w, result)
+	if r.lines {
+		return encode(w, result)
+	}
+	return encode(w, result, jsontext.WithIndent("  "))
 }
 
 // encode writes a result for programs: a list or a map with nothing in it is
 // empty, never null.
-func encode(w io.Writer, result any) error {
-	text, err := json.Marshal(result, jsonv1.DefaultOptionsV1(), json.FormatNilSliceAsNull(false), json.FormatNilMapAsNull(false),
-		jsontext.EscapeForHTML(false), jsontext.WithIndent("  "))
+func encode(w io.Writer, result any, further ...json.Options) error {
+	text, err := json.Marshal(result, append([]json.Options{jsonv1.DefaultOptionsV1(), json.FormatNilSliceAsNull(false), json.FormatNilMapAsNull(false),
+		jsontext.EscapeForHTML(false)}, further...)...)
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,7 @@ var results = map[string]any{
 	"verify":        pipeline.Verification{},
 	"verify-bundle": BundleResult{},
 	"version":       VersionResult{},
+	"watch":         pipeline.WatchResult{},
 }
 
 // schemas of commands that share one.

@@ -16,7 +16,11 @@ import (
 )
 
 // Targets opens Docker hosts for the pipeline.
-type Targets struct{ Options engine.Options }
+type Targets struct {
+	Options engine.Options
+	// Look looks at what a host runs; nil sees nothing.
+	Look func(ctx context.Context, h *engine.Host, q pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
+}
 
 var _ pipeline.Targets = Targets{}
 
@@ -26,7 +30,7 @@ func (t Targets) Open(ctx context.Context, target release.Target) (pipeline.Host
 	if err != nil {
 		return nil, err
 	}
-	return &host{Host: h, name: target.Name}, nil
+	return &host{Host: h, name: target.Name, look: t.Look}, nil
 }
 
 // host is an engine that things are deployed to: the engine's own methods are
@@ -34,6 +38,7 @@ func (t Targets) Open(ctx context.Context, target release.Target) (pipeline.Host
 type host struct {
 	*engine.Host
 	name string
+	look func(context.Context, *engine.Host, pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
 }
 
 var _ pipeline.Host = (*host)(nil)
@@ -81,6 +86,14 @@ func (h *host) Drift(ctx context.Context, q pipeline.DriftQuery) (pipeline.Drift
 		Project: q.Project, Images: q.Images, Subjects: q.Subjects, Built: q.Built, Recorded: q.Recorded, Workload: q.Workload, Key: q.Key,
 	}, seen, others)
 	return pipeline.DriftReport{Differences: r.Differences, Texts: r.Texts, Untold: r.Untold, Unknown: r.Unknown}, nil
+}
+
+// Look implements pipeline.Looker.
+func (h *host) Look(ctx context.Context, q pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error) {
+	if h.look == nil {
+		return nil, nil, fmt.Errorf("looking at %s: %w", h.name, errors.ErrUnsupported)
+	}
+	return h.look(ctx, h.Host, q)
 }
 
 // Fetch implements pipeline.Deployer.

@@ -70,7 +70,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Ledger:       trustedLedger{log, keys},
 		Notifier:     told,
 		Hooks:        hooks{c},
-		Targets:      hosts.Targets{Options: engine.Options{Keychain: client.Credentials, Source: client}},
+		Targets:      hosts.Targets{Options: engine.Options{Keychain: client.Credentials, Source: client}, Look: lookAt(c)},
 		Now:          time.Now,
 	}
 	if o.Offline {
@@ -85,7 +85,7 @@ func (k *keyring) project() pipeline.Project {
 	return pipeline.Project{
 		TrustFile: k.signed,
 		Name:      c.Name, Registry: c.Registry, Models: c.Models(), Platforms: c.Build.Platforms, Dimensions: c.Dimensions,
-		Environments: c.Environments(), MaxAge: c.Scan.MaxAge, FailOn: c.Scan.FailOn, Trust: trust, Configuration: c.Digest(),
+		Environments: c.Environments(), MaxAge: c.Scan.MaxAge, FailOn: c.Scan.FailOn, MemoryPercent: c.Smoke.Memory.MaxPercentOfLimit, Trust: trust, Configuration: c.Digest(),
 		Lease: c.Ledger.Lease, Actor: actor(trust), Values: func(name string) (map[string]string, error) { return values(c, name) },
 	}
 }

@@ -36,7 +36,7 @@ func smokeChecks(list []config.Check) []smoke.Check {
 	var checks []smoke.Check
 	for _, c := range list {
 		check := smoke.Check{Name: c.Name, Service: c.Service, Exec: c.Exec, TCP: c.TCP, Log: c.Log, LogNot: c.LogNot, Script: c.Script,
-			Contains: c.Contains, Survives: c.Survives, Timeout: c.Timeout}
+			Contains: c.Contains, Survives: c.Survives, Timeout: c.Timeout, Watch: c.Watch}
 		if h := c.HTTP; h != nil {
 			check.HTTP = request(h.HTTP)
 			check.HTTP.Within = h.Within

@@ -100,6 +100,9 @@ func (k *checker) question(p path, c Check) {
 	}
 	k.positive(p.key("timeout"), c.Timeout)
 	k.write(p.key("write"), c)
+	if c.Watch != nil && *c.Watch && c.Write != nil {
+		k.fail(p.key("watch"), "remove it, or watch another check that reads only", "a check with write is never asked of what runs")
+	}
 }
 
 // write checks what is done before a check that must survive.

@@ -93,6 +93,10 @@ type Check struct {
 	Survives string `yaml:"survives" jsonschema:"enum=restart,enum=recreate"`
 	// Default: 10s.
 	Timeout time.Duration `yaml:"timeout"`
+	// Whether promote watch asks it of what runs, once, without moving anything.
+	// Default: http by GET, HEAD or OPTIONS, tcp, exec, log and logNot are asked;
+	// other requests and scripts are not. What has write never is.
+	Watch *bool `yaml:"watch"`
 }
 
 // Ask is one thing to do: one of http, exec and script.

@@ -92,11 +92,20 @@ func (p *Pipeline) deployedTo(h release.History, name string) ([]release.Environ
 // driftOf compares every target of an environment, side by side. What keeps one
 // from being compared is said with it.
 func (p *Pipeline) driftOf(ctx context.Context, env release.Environment, h release.History) []DriftTarget {
-	step := event.Start(ctx, "[drift] %s: %d targets", env.Name, len(env.Targets))
-	last, _ := h.Deployed(env.Name)
 	if open, ok := h.Open(env.Name); ok {
+		last, _ := h.Deployed(env.Name)
 		event.Warnf(ctx, "record %d of %s is open: what runs there may differ from record %d because of it (promote resume %s)", open.Record.Sequence, env.Name, last.Record.Sequence, env.Name)
 	}
+	out, _ := p.compareAll(ctx, env, h, nil)
+	return out
+}
+
+// compareAll compares every target; also, if it is not nil, is called with each
+// one that answered, side by side. It gives what they were compared with, nil if
+// that could not be read.
+func (p *Pipeline) compareAll(ctx context.Context, env release.Environment, h release.History, also visitor) ([]DriftTarget, *recorded) {
+	step := event.Start(ctx, "[drift] %s: %d targets", env.Name, len(env.Targets))
+	last, _ := h.Deployed(env.Name)
 	out := make([]DriftTarget, len(env.Targets))
 	reports := make([]*DriftReport, len(env.Targets))
 	d, err := p.recordedRelease(ctx, env, last, h)
@@ -108,7 +117,7 @@ func (p *Pipeline) driftOf(ctx context.Context, env release.Environment, h relea
 			continue
 		}
 		wait.Go(func() {
-			report, err := d.compare(ctx, t)
+			report, err := d.compare(ctx, i, also)
 			if err != nil {
 				out[i].Error = oneLine(err)
 				return
@@ -121,8 +130,15 @@ func (p *Pipeline) driftOf(ctx context.Context, env release.Environment, h relea
 	wait.Wait()
 	hostAgainstHost(out, reports)
 	step.Done(err)
-	return out
+	if err != nil {
+		return out, nil
+	}
+	return out, d
 }
+
+// visitor is shown a target that answered, by its place in the environment, with
+// its images.
+type visitor func(ctx context.Context, d *recorded, i int, h Host, images map[string]release.PlatformImage)
 
 // recorded is what one environment is compared with.
 type recorded struct {
@@ -216,7 +232,8 @@ func (d *recorded) resolve() (*release.Workload, error) {
 }
 
 // compare opens a target and compares it.
-func (d *recorded) compare(ctx context.Context, t release.Target) (DriftReport, error) {
+func (d *recorded) compare(ctx context.Context, i int, also visitor) (DriftReport, error) {
+	t := d.env.Targets[i]
 	h, err := d.p.Targets.Open(ctx, t)
 	if err != nil {
 		return DriftReport{}, err
@@ -238,6 +255,9 @@ func (d *recorded) compare(ctx context.Context, t release.Target) (DriftReport, 
 	}
 	if status, ok := d.statuses[t.Name]; ok {
 		q.Recorded = &status
+	}
+	if also != nil {
+		also(ctx, d, i, h, q.Images)
 	}
 	return h.Drift(ctx, q)
 }

@@ -292,10 +292,28 @@ type Fence interface {
 	ReadCheckpoint(ctx context.Context, name string) (string, error)
 }
 
+// LookQuery names what to look at on a target.
+type LookQuery struct {
+	Release release.Digest
+	Project string
+	Images  map[string]release.PlatformImage // by service, of the target's platform
+	// Services is what the resolved model says; nil where the values are not known.
+	Services []release.ServiceSpec
+}
+
+// Looker looks at what a target runs.
+type Looker interface {
+	// Look measures the services and asks them what the configured checks ask, as
+	// far as that changes nothing. Both lists are valid with an error, which says
+	// what could not be measured.
+	Look(ctx context.Context, q LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
+}
+
 // Host is one target, opened.
 type Host interface {
 	Deployer
 	Fence
+	Looker
 	Close() error
 }
 
@@ -315,7 +333,9 @@ type Project struct {
 	Environments []release.Environment
 	MaxAge       time.Duration // of a scan and of the database
 	FailOn       string
-	Trust        release.Trust
+	// MemoryPercent is what a service's memory may be of its limit; 0 is any.
+	MemoryPercent float64
+	Trust         release.Trust
 	// TrustFile says who signed the file that Trust is from; nil where
 	// promote.yaml holds it.
 	TrustFile *TrustFile

@@ -368,6 +368,10 @@ type fakeHost struct {
 	asked      []pipeline.DriftQuery
 	redone     map[string]bool // what was to be recreated
 	known      []string
+	services   []release.WatchedService
+	checks     []release.WatchedCheck
+	lookErr    error
+	looking    func() // in the middle of Look
 }
 
 type targets struct{ *world }
@@ -511,6 +515,14 @@ func (h *fakeHost) Drift(_ context.Context, q pipeline.DriftQuery) (pipeline.Dri
 		return pipeline.DriftReport{}, h.driftErr
 	}
 	return h.drift, nil
+}
+
+func (h *fakeHost) Look(_ context.Context, q pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error) {
+	h.w.note("%s is looked at", h.name)
+	if h.looking != nil {
+		h.looking()
+	}
+	return h.services, h.checks, h.lookErr
 }
 
 func (h *fakeHost) Lock(_ context.Context, _ string, note release.LockNote) error {

@@ -83,6 +83,8 @@ type Record struct {
 	Acted map[Role][]string `json:"acted,omitempty"`
 	// LeaseSeconds is how long an intended record holds without a heartbeat.
 	LeaseSeconds int64 `json:"leaseSeconds,omitempty"`
+	// Watched is how a look at what runs came out, in watched records.
+	Watched *WatchedOutcome `json:"watched,omitempty"`
 }
 
 // Entry is a record as the ledger holds it: with its digest and signer.

@@ -2,6 +2,7 @@ package smoke
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -108,13 +110,31 @@ func (r *run) dial(ctx context.Context, service string, port int) error {
 	if err != nil {
 		return err
 	}
-	d := net.Dialer{Timeout: 3 * time.Second}
-	conn, err := d.DialContext(ctx, "tcp", address)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	reach := r.reach
+	if reach == nil {
+		reach = new(net.Dialer).DialContext
+	}
+	conn, err := reach(ctx, "tcp", address)
 	if err != nil {
 		return withoutAddress(err, address)
 	}
-	return conn.Close()
+	defer conn.Close()
+	if r.reach == nil {
+		return nil
+	}
+	// What forwards takes a connection before it knows whether the port does.
+	_ = conn.SetReadDeadline(time.Now().Add(forwardedTime))
+	if _, err := conn.Read(make([]byte, 1)); errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("port %d took no connection", port)
+	}
+	return nil
 }
+
+// forwardedTime is how long a forwarded connection must stay open to count; tests
+// shorten it.
+var forwardedTime = time.Second
 
 func (r *run) http(ctx context.Context, service string, h HTTP) (time.Duration, error) {
 	s, _ := r.workload.Service(service)

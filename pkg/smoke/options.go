@@ -179,6 +179,8 @@ type Check struct {
 	// output must be the same both times.
 	Survives string        `json:"survives,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"` // 0 is ten seconds
+	// Watch says whether Watch asks it, where that is not what it does anyway.
+	Watch *bool `json:"watch,omitempty"`
 }
 
 // HTTP is a request and the answer that is wanted.

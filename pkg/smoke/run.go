@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ type run struct {
 	token    string // a random word of this run
 	monitor  *monitor
 	client   *http.Client
+	// reach connects to the services' ports; nil is as this machine does.
+	reach    func(ctx context.Context, network, address string) (net.Conn, error)
 	result   release.Smoke
 	begun    time.Time // when the memory test began
 	steady   time.Time // when its warm-up was over
