@@ -70,17 +70,15 @@ func Open(ctx context.Context, t release.Target, o Options) (*Host, error) {
 }
 
 func (h *Host) connect(ctx context.Context, a address) error {
-	ctx, cancel := context.WithTimeout(ctx, h.options.Timeout)
-	defer cancel()
 	host := a.url
 	if strings.HasPrefix(host, "ssh://") {
-		t, err := openTunnel(ctx, host, h.options.SSHConfig)
-		if err != nil {
+		if err := h.login(ctx, host); err != nil {
 			return err
 		}
-		h.tunnel = t
-		host = "unix://" + t.socket
+		host = "unix://" + h.tunnel.socket
 	}
+	ctx, cancel := context.WithTimeout(ctx, h.options.Timeout)
+	defer cancel()
 	opts := []client.Opt{client.WithHost(host), client.WithUserAgent("promote"), client.WithResponseHook(bound)}
 	if a.certificates != "" {
 		opts = append(opts, a.tls())
@@ -94,6 +92,25 @@ func (h *Host) connect(ctx context.Context, a address) error {
 		return h.fault("connecting to engine", h.address, err)
 	}
 	return nil
+}
+
+// logins are the ssh connections that are being made. An sshd drops new ones, by
+// chance, from the tenth on that has not logged in yet (MaxStartups 10:30:100),
+// and the hosts of a fleet often have one jump host.
+var logins = make(chan struct{}, 8)
+
+// login starts the host's ssh process when it is its turn.
+func (h *Host) login(ctx context.Context, address string) (err error) {
+	select {
+	case logins <- struct{}{}:
+		defer func() { <-logins }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.options.Timeout)
+	defer cancel()
+	h.tunnel, err = openTunnel(ctx, address, h.options.SSHConfig)
+	return err
 }
 
 // Close drops the connections and ends the ssh process.

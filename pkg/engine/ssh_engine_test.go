@@ -53,8 +53,9 @@ func (s *sshd) keygen(name string) string {
 	return strings.TrimSpace(string(raw))
 }
 
-// startSSHD serves until the test ends, and knows one client key.
-func startSSHD(t *testing.T) *sshd {
+// startSSHD serves until the test ends, and knows one client key. Lines are more
+// for its configuration.
+func startSSHD(t *testing.T, lines ...string) *sshd {
 	t.Helper()
 	server, err := exec.LookPath("sshd")
 	if err != nil {
@@ -80,7 +81,7 @@ func startSSHD(t *testing.T) *sshd {
 	s.keygen("stranger")
 	s.write("known", fmt.Sprintf("[127.0.0.1]:%d %s\n", s.port, host))
 	s.write("sshd_config", fmt.Sprintf("Port %d\nListenAddress 127.0.0.1\nHostKey %s\nAuthorizedKeysFile %s\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPidFile none\nPermitRootLogin yes\nAllowStreamLocalForwarding yes\n",
-		s.port, s.path("host"), s.path("authorized")))
+		s.port, s.path("host"), s.path("authorized"))+strings.Join(append(lines, ""), "\n"))
 	cmd := exec.Command(server, "-D", "-f", s.path("sshd_config"))
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -222,6 +223,33 @@ func TestSSHRefusals(t *testing.T) {
 				t.Errorf("%d ssh processes left", n)
 			}
 		})
+	}
+}
+
+// Many hosts behind one sshd, as behind a jump host, all get in, though it drops
+// every connection beyond the ninth that has not logged in yet.
+func TestManyHostsBehindOneSSHD(t *testing.T) {
+	path := socket(t)
+	s := startSSHD(t, "MaxStartups 10:100:10")
+	options := engine.Options{SSHConfig: s.config("client", "known")}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	var wait sync.WaitGroup
+	for range 30 {
+		wait.Go(func() {
+			h, err := engine.Open(ctx, s.target(path), options)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := h.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if n := len(sshProcesses(t)); n != 0 {
+		t.Errorf("%d ssh processes left", n)
 	}
 }
 

@@ -136,6 +136,37 @@ func TestAViewHoldsWhatWasOffered(t *testing.T) {
 	}
 }
 
+// Whoever only asks whether it is there costs the registry nothing.
+func TestAViewReadsWhatIsFetchedOnly(t *testing.T) {
+	m := memory{}
+	s, _, layer := m.image(t, "registry.example.com/agent/planner", "one")
+	v, get := newView(t, m)
+	if _, err := v.offer(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	v.source = nil // asking it would not go well
+	if code, body := get("HEAD", "/v2/s3cret/agent/planner/blobs/"+layer.String()); code != 200 || body != "" {
+		t.Errorf("got %d %q", code, body)
+	}
+}
+
+// An index of indexes is followed so far and no further.
+func TestAViewIsNotDeep(t *testing.T) {
+	m := memory{}
+	const repository = "registry.example.com/agent/planner"
+	s, _, _ := m.image(t, repository, "one")
+	for range mostLevels {
+		s.Digest = m.put(repository, encode(t, object{"manifests": []any{object{"digest": s.Digest, "size": 1}}}))
+	}
+	v, _ := newView(t, m)
+	if _, err := v.offer(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if len(v.offered) != mostLevels {
+		t.Errorf("%d things: %v", len(v.offered), v.offered)
+	}
+}
+
 // What breaks off at the registry is not whole here either.
 func TestAViewDoesNotHideWhatIsMissing(t *testing.T) {
 	m := memory{}
