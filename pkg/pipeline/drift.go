@@ -173,20 +173,23 @@ func (p *Pipeline) recordedRelease(ctx context.Context, env release.Environment,
 // of that very release again: its record vouches for those.
 func recordedTargets(h release.History, environment string) map[string]release.TargetStatus {
 	all := map[string]release.TargetStatus{}
-	for _, e := range h {
-		r := e.Record
-		switch {
-		case r.Environment != environment:
-		case r.Phase == release.Deployed:
-			all = map[string]release.TargetStatus{}
-			for _, t := range r.Targets {
-				t.Running = slices.Clone(t.Running)
-				all[t.Name] = t
-			}
-		case r.Phase == release.RolledBack:
-			for _, t := range r.Targets {
-				replacedSince(all[t.Name].Running, t.Running)
-			}
+	last := len(h) - 1
+	for last >= 0 && (h[last].Record.Environment != environment || h[last].Record.Phase != release.Deployed) {
+		last--
+	}
+	if last < 0 {
+		return all
+	}
+	for _, t := range h[last].Record.Targets {
+		t.Running = slices.Clone(t.Running)
+		all[t.Name] = t
+	}
+	for _, e := range h[last+1:] {
+		if e.Record.Environment != environment || e.Record.Phase != release.RolledBack {
+			continue
+		}
+		for _, t := range e.Record.Targets {
+			replacedSince(all[t.Name].Running, t.Running)
 		}
 	}
 	return all
