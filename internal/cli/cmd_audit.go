@@ -21,6 +21,7 @@ type AuditOptions struct {
 	// configured one.
 	File        string
 	Checkpoints []string // files with earlier checkpoints
+	Archives    []string // exports that hold lines that were taken out
 	Keys        []string // files with public keys; one signed the newest checkpoint
 	Trust       string   // a trust file, or the digest of a trust
 	TrustedRoot string   // file that certificates are checked against
@@ -39,6 +40,7 @@ func (r *run) auditCommand() *cli.Command {
 	return &cli.Command{Name: "audit", Usage: "what an auditor asks of the ledger", HideHelpCommand: true, Subcommands: []*cli.Command{
 		r.command(command{name: "verify", usage: "check every record, signature and checkpoint of the ledger, or of an exported one", arguments: "[FILE]", most: 1, flags: []cli.Flag{
 			list("checkpoint", "`FILE` with an earlier checkpoint that the log must contain, as a target keeps it; repeatable"),
+			list("archive", "`FILE` that holds lines that were taken out of the log, to verify them too; repeatable"),
 			list("key", "public key `FILE` of whoever signed the newest checkpoint, instead of promote.yaml; repeatable"),
 			text("trust", "trust `FILE`, or sha256 digest, that must be in force at the end, instead of promote.yaml"),
 			text("trusted-root", "`FILE` with the trusted root for identities' certificates, where promote.yaml is not read"),
@@ -62,6 +64,9 @@ func (r *run) auditVerify(ctx context.Context, c *cli.Context) error {
 	}
 	for _, path := range c.StringSlice("checkpoint") {
 		o.Checkpoints = append(o.Checkpoints, here(path))
+	}
+	for _, path := range c.StringSlice("archive") {
+		o.Archives = append(o.Archives, here(path))
 	}
 	for _, path := range c.StringSlice("key") {
 		o.Keys = append(o.Keys, here(path))
@@ -111,6 +116,9 @@ func printAudit(w io.Writer, a release.LedgerAudit) error {
 		trust = a.Trust.String()
 	}
 	rows = append(rows, []string{"trust", trust}, []string{"signatures", fmt.Sprintf("%d checked now, %d before (--anew checks all)", a.Verified, a.Remembered)})
+	if a.Compacted > 0 {
+		rows = append(rows, []string{"compacted", fmt.Sprintf("%d records, of which the archives given hold %d", a.Compacted, a.Archived)})
+	}
 	for _, row := range rows {
 		fmt.Fprintf(w, "%-11s %s\n", row[0], row[1])
 	}

@@ -26,11 +26,13 @@ type LedgerOptions struct {
 
 // ExportResult is what `ledger export` wrote, or would write.
 type ExportResult struct {
-	Ledger  string         `json:"ledger"`
-	To      string         `json:"to"`
-	Records int64          `json:"records"`
-	Bytes   int64          `json:"bytes"`
-	Digest  release.Digest `json:"digest"` // of the export's bytes
+	Ledger  string `json:"ledger"`
+	To      string `json:"to"`
+	Records int64  `json:"records"`
+	// Compacted are those of the records whose lines had been taken out.
+	Compacted int64          `json:"compacted,omitempty"`
+	Bytes     int64          `json:"bytes"`
+	Digest    release.Digest `json:"digest"` // of the export's bytes
 	// Artifact is the digest of the manifest that holds it; absent for a file.
 	Artifact release.Digest `json:"artifact,omitzero"`
 	RootHash release.Digest `json:"rootHash"`
@@ -39,10 +41,12 @@ type ExportResult struct {
 
 // ImportResult is what `ledger import` added to the ledger, or would add.
 type ImportResult struct {
-	Ledger   string         `json:"ledger"`
-	From     string         `json:"from"`
-	Records  int64          `json:"records"` // of the log that was brought
-	Added    int64          `json:"added"`   // of these, what the ledger lacked
+	Ledger  string `json:"ledger"`
+	From    string `json:"from"`
+	Records int64  `json:"records"` // of the log that was brought
+	Added   int64  `json:"added"`   // of these, what the ledger lacked
+	// Restored are records whose lines had been taken out, and came back.
+	Restored int64          `json:"restored,omitempty"`
 	RootHash release.Digest `json:"rootHash"`
 	DryRun   bool           `json:"dryRun,omitempty"`
 }
@@ -54,11 +58,12 @@ func (r *run) ledgerCommand() *cli.Command {
 			flags: []cli.Flag{dryRunFlag()}, offline: true, action: r.ledgerExport}),
 		r.command(command{name: "import", usage: "bring an exported ledger into an empty one, or one that holds its beginning", arguments: place, least: 1, most: 1,
 			flags: []cli.Flag{dryRunFlag()}, offline: true, action: r.ledgerImport}),
+		r.compactCommand(),
 	}}
 }
 
 func (r *run) ledgerExport(ctx context.Context, c *cli.Context) error {
-	project, o, err := r.ledgerPlace(c)
+	project, o, err := r.ledgerPlace(c, c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -71,13 +76,16 @@ func (r *run) ledgerExport(ctx context.Context, c *cli.Context) error {
 		if result.DryRun {
 			word = "would export"
 		}
-		_, err := fmt.Fprintf(w, "%s %d records (%s) of %s to %s\n%s\n", word, result.Records, release.FormatSize(result.Bytes), ui.Clean(result.Ledger), ui.Clean(result.To), result.Digest)
-		return err
+		fmt.Fprintf(w, "%s %d records (%s) of %s to %s\n%s\n", word, result.Records, release.FormatSize(result.Bytes), ui.Clean(result.Ledger), ui.Clean(result.To), result.Digest)
+		if result.Compacted > 0 {
+			fmt.Fprintf(w, "of %d of them the lines were taken out before: archives hold them\n", result.Compacted)
+		}
+		return nil
 	})
 }
 
 func (r *run) ledgerImport(ctx context.Context, c *cli.Context) error {
-	project, o, err := r.ledgerPlace(c)
+	project, o, err := r.ledgerPlace(c, c.Args().First())
 	if err != nil {
 		return err
 	}
@@ -90,18 +98,20 @@ func (r *run) ledgerImport(ctx context.Context, c *cli.Context) error {
 		if result.DryRun {
 			word = "would add"
 		}
-		_, err := fmt.Fprintf(w, "%s %d of %d records to %s\n", word, result.Added, result.Records, ui.Clean(result.Ledger))
-		return err
+		fmt.Fprintf(w, "%s %d of %d records to %s\n", word, result.Added, result.Records, ui.Clean(result.Ledger))
+		if result.Restored > 0 {
+			fmt.Fprintf(w, "the lines of %d compacted records come back\n", result.Restored)
+		}
+		return nil
 	})
 }
 
-func (r *run) ledgerPlace(c *cli.Context) (*config.Config, LedgerOptions, error) {
+func (r *run) ledgerPlace(c *cli.Context, place string) (*config.Config, LedgerOptions, error) {
 	project, err := r.load()
 	if err != nil {
 		return nil, LedgerOptions{}, err
 	}
 	o := LedgerOptions{DryRun: c.Bool("dry-run"), Offline: r.offline}
-	place := c.Args().First()
 	var registry bool
 	if o.Place, o.Artifact, registry = artifactPlace(place, project.Registry+"/"+project.Name+":ledger"); registry && r.offline {
 		return nil, o, release.Misuse("leave --offline out, or name a file", "%s is in a registry", o.Place)

@@ -93,9 +93,7 @@ func gates(e pipeline.EnvironmentStatus) string {
 }
 
 // logResult is what `log -o json` gives.
-type logResult struct {
-	Records release.History `json:"records"`
-}
+type logResult pipeline.LogResult
 
 func (r *run) log(ctx context.Context, c *cli.Context) error {
 	filter, err := logFilter(c, time.Now())
@@ -103,16 +101,19 @@ func (r *run) log(ctx context.Context, c *cli.Context) error {
 		return err
 	}
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
-		records, err := p.Log(ctx, filter)
+		found, err := p.Log(ctx, filter)
 		if err != nil {
 			return err
 		}
-		return r.emit(logResult{records}, func(w io.Writer) error {
+		return r.emit(logResult(found), func(w io.Writer) error {
 			var rows [][]string
-			for _, e := range records {
+			for _, e := range found.Records {
 				rec := e.Record
 				rows = append(rows, []string{strconv.FormatInt(rec.Sequence, 10), rec.Time.Format(time.RFC3339), string(rec.Phase), rec.Kind, rec.Environment,
 					rec.Version, rec.Release.Short(), e.Signer.Name, because(rec)})
+			}
+			for _, c := range found.Compacted {
+				rows = append(rows, []string{"…", "", "", "", "", "", "", "", c.String()})
 			}
 			return ui.Table(w, []string{"#", "TIME", "RECORD", "KIND", "ENVIRONMENT", "VERSION", "RELEASE", "SIGNER", "REASON"}, rows)
 		})
@@ -122,6 +123,9 @@ func (r *run) log(ctx context.Context, c *cli.Context) error {
 // because gives what a record says in words: until when, and why.
 func because(r release.Record) string {
 	text := firstLine(r.Reason)
+	if c := r.Compaction; c != nil {
+		return strings.TrimSuffix(fmt.Sprintf("%d records may go, archive %s: %s", c.Ranges.Count(), c.Archive, text), ": ")
+	}
 	if r.Until.IsZero() {
 		return text
 	}
@@ -181,6 +185,9 @@ func (l logResult) writeAs(_ string, w io.Writer) error {
 			}
 		}
 		_ = out.Write(row) // Flush keeps the first error
+	}
+	for _, c := range l.Compacted {
+		_ = out.Write([]string{"", "", "", "", "", "", "", "", "", "", "", c.String(), ""})
 	}
 	out.Flush()
 	return out.Error()

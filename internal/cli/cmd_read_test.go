@@ -3,9 +3,11 @@ package cli
 import (
 	"bytes"
 	"encoding/csv"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -33,14 +35,14 @@ func TestMomentsAreTimesDaysOrHowLongAgo(t *testing.T) {
 
 func TestTheLogAsATable(t *testing.T) {
 	intent := int64(4)
-	l := logResult{release.History{{Record: release.Record{Sequence: 5, Phase: release.Deployed, Environment: "staging", Version: "=1+1", Reason: "a \"b\",\nc",
-		Intent: &intent, Time: time.Unix(0, 0)}, Signer: release.Signer{Name: "@ops"}}}}
+	l := logResult{Records: release.History{{Record: release.Record{Sequence: 5, Phase: release.Deployed, Environment: "staging", Version: "=1+1", Reason: "a \"b\",\nc",
+		Intent: &intent, Time: time.Unix(0, 0)}, Signer: release.Signer{Name: "@ops"}}}, Compacted: []pipeline.CompactedRecords{{Records: 7, Record: 9}}}
 	var out bytes.Buffer
 	if err := l.writeAs("csv", &out); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := csv.NewReader(&out).ReadAll()
-	if err != nil || len(rows) != 2 || len(rows[0]) != len(rows[1]) {
+	if err != nil || len(rows) != 3 || len(rows[0]) != len(rows[1]) || !strings.Contains(rows[2][11], "7 records compacted (record 9)") {
 		t.Fatalf("%v, %v", rows, err)
 	}
 	got := map[string]string{}

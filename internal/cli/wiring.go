@@ -31,6 +31,8 @@ type Wiring struct {
 	// ExportLedger and ImportLedger bring the ledger elsewhere and back.
 	ExportLedger func(ctx context.Context, c *config.Config, o LedgerOptions) (ExportResult, error)
 	ImportLedger func(ctx context.Context, c *config.Config, o LedgerOptions) (ImportResult, error)
+	// Compactor archives the ledger where the options say, and compacts it.
+	Compactor func(ctx context.Context, c *config.Config, o LedgerOptions) (pipeline.Compactor, error)
 	// Doctor lists what can be checked about this machine and configuration;
 	// c is nil where there is no configuration.
 	Doctor func(c *config.Config) []Check

@@ -32,6 +32,9 @@ func audit(ctx context.Context, c *config.Config, o cli.AuditOptions) (release.L
 		}
 		options.Checkpoints = append(options.Checkpoints, text)
 	}
+	for _, path := range o.Archives {
+		options.Archives = append(options.Archives, ledger.ExportedFile{Path: path})
+	}
 	var log *ledger.Ledger
 	var anchor pipeline.Anchor
 	if c == nil {

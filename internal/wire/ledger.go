@@ -44,7 +44,7 @@ func exportLedger(ctx context.Context, c *config.Config, o cli.LedgerOptions) (c
 	if err != nil {
 		return cli.ExportResult{}, unwritable(err)
 	}
-	out := cli.ExportResult{Ledger: log.String(), To: o.Place, Records: done.Records, Bytes: done.Bytes, Digest: done.Digest, RootHash: done.Checkpoint.RootHash, DryRun: o.DryRun}
+	out := cli.ExportResult{Ledger: log.String(), To: o.Place, Records: done.Records, Compacted: done.Compacted, Bytes: done.Bytes, Digest: done.Digest, RootHash: done.Checkpoint.RootHash, DryRun: o.DryRun}
 	switch {
 	case o.DryRun:
 		return out, nil
@@ -55,6 +55,9 @@ func exportLedger(ctx context.Context, c *config.Config, o cli.LedgerOptions) (c
 	err = errors.Join(file.Chmod(0o644), file.Sync(), file.Close())
 	if err == nil { // unlike a rename, it takes nobody's place
 		err = os.Link(file.Name(), o.Place)
+	}
+	if err == nil {
+		err = syncDir(dir)
 	}
 	return out, unwritable(err)
 }
@@ -74,23 +77,11 @@ func importLedger(ctx context.Context, c *config.Config, o cli.LedgerOptions) (c
 	if err != nil {
 		return cli.ImportResult{}, err
 	}
-	path := o.Place
-	if o.Artifact {
-		file, err := os.CreateTemp("", "promote-ledger-*")
-		if err != nil {
-			return cli.ImportResult{}, unwritable(err)
-		}
-		defer os.Remove(file.Name())
-		defer file.Close()
-		client, err := openRegistry(registryHosts(c.RegistrySettings()))
-		if err != nil {
-			return cli.ImportResult{}, err
-		}
-		if _, err := client.PullFile(ctx, o.Place, ledger.MediaTypeExport, ledger.MaxExport, file); err != nil {
-			return cli.ImportResult{}, err
-		}
-		path = file.Name()
+	path, remove, err := localCopy(ctx, c, o)
+	if err != nil {
+		return cli.ImportResult{}, err
 	}
+	defer remove()
 	source, err := auditedLog(path)
 	if err != nil {
 		return cli.ImportResult{}, err
@@ -101,7 +92,37 @@ func importLedger(ctx context.Context, c *config.Config, o cli.LedgerOptions) (c
 		}
 	}
 	done, err := log.Import(ctx, source, o.DryRun, judging(anchor))
-	return cli.ImportResult{Ledger: log.String(), From: o.Place, Records: done.Records, Added: done.Added, RootHash: done.Checkpoint.RootHash, DryRun: o.DryRun}, err
+	return cli.ImportResult{Ledger: log.String(), From: o.Place, Records: done.Records, Added: done.Added, Restored: done.Restored, RootHash: done.Checkpoint.RootHash, DryRun: o.DryRun}, err
+}
+
+// localCopy gives the file of an export, which is fetched if it is an artifact.
+func localCopy(ctx context.Context, c *config.Config, o cli.LedgerOptions) (path string, remove func(), err error) {
+	if !o.Artifact {
+		return o.Place, func() {}, nil
+	}
+	file, err := os.CreateTemp("", "promote-ledger-*")
+	if err != nil {
+		return "", nil, unwritable(err)
+	}
+	remove = func() { _ = os.Remove(file.Name()) }
+	client, err := openRegistry(registryHosts(c.RegistrySettings()))
+	if err == nil {
+		_, err = client.PullFile(ctx, o.Place, ledger.MediaTypeExport, ledger.MaxExport, file)
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		remove()
+		return "", nil, err
+	}
+	return file.Name(), remove, nil
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // judging denies what an audit found, by what the project knows.

@@ -25,6 +25,7 @@ func New() cli.Wiring {
 		Audit:        audit,
 		ExportLedger: exportLedger,
 		ImportLedger: importLedger,
+		Compactor:    openCompactor,
 		Doctor:       doctor,
 		Clean:        clean,
 		Demo:         runDemo,

@@ -19,6 +19,9 @@ type AuditOptions struct {
 	// Checkpoints are earlier ones that the log must contain: envelopes as a
 	// target keeps them, or the three lines of one that was noted down.
 	Checkpoints [][]byte
+	// Archives are exports that hold lines that were taken out of the log. They
+	// are verified as the log is, and that it contains them.
+	Archives []Source
 	// Anew verifies every signature, whatever is remembered.
 	Anew bool
 }
@@ -41,11 +44,16 @@ func (l *Ledger) Audit(ctx context.Context, s Source, o AuditOptions) (found rel
 	}
 	step := event.Start(ctx, "[ledger] verifying %s", s)
 	defer func() { step.Done(err) }()
+	archives, err := l.archives(ctx, &o, step)
+	if err != nil {
+		return release.LedgerAudit{}, err
+	}
 	for try := 1; ; try++ {
 		a, err := l.audit(ctx, s, o, step)
 		if err != nil {
 			return release.LedgerAudit{}, err
 		}
+		a.judgeArchives(archives)
 		// The end of a log that is in use may be written while it is read.
 		if a.out.Result == "passed" || a.in.Exported || try == 3 || !a.moved(ctx, s) {
 			return a.out, nil
@@ -259,14 +267,19 @@ func (a *auditor) take(line []byte, leaf tlog.Hash, p *prepared) error {
 	if want := a.wanted[a.lines]; want != nil {
 		want.root, want.line = a.tree.root(), bytes.Clone(line)
 	}
+	_, stub := stubOf(line)
+	a.out.Compacted += count(stub)
 	if p == nil {
-		a.out.Remembered++
+		a.out.Remembered += count(!stub)
+		if stub {
+			a.stubs = a.stubs.And(n)
+		}
 		if a.lines == a.known.size() {
 			return a.recall()
 		}
 		return nil
 	}
-	a.out.Verified++
+	a.out.Verified += count(!stub)
 	before := a.chain.n
 	entry, err := a.next(line, digestOf(leaf), p.read)
 	switch {
@@ -286,6 +299,13 @@ func (a *auditor) take(line []byte, leaf tlog.Hash, p *prepared) error {
 	a.find(p.rule(err), &before, a.in.Line+n, "re-read it from a copy of the ledger that contains the checkpoints on the targets", "%w", err)
 	a.goOn(line, digestOf(leaf), p, err)
 	return nil
+}
+
+func count(is bool) int64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // goOn goes on behind a line that is wrong as if it were right, as far as that

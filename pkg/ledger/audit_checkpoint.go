@@ -92,6 +92,10 @@ func (a *auditor) judgeAll() error {
 		}
 		a.out.Contained = append(a.out.Contained, out)
 	}
+	for _, r := range a.unauthorised() {
+		n := r.From
+		a.find(release.AuditCompaction, &n, a.in.Line+n, copyFix, "%w", stubError(r))
+	}
 	if err := a.unpinned(); err != nil {
 		a.find(release.AuditTrust, nil, 0, "", "the first records do not count: %w", err)
 	}
@@ -123,8 +127,8 @@ func (a *auditor) judgeCheckpoint(c noted, out *release.AuditedCheckpoint, newes
 		a.find(out.Result, nil, line, copyFix, "the first %d records hash to %s; %s says %s: one of the two was rewritten", c.TreeSize, at.root, which, c.RootHash)
 		return nil
 	}
-	if !c.signed {
-		return nil
+	if _, stub := stubOf(at.line); !c.signed || stub && !newest {
+		return nil // who may have signed it followed from a line that is gone; it says what the log does
 	}
 	signer, err := a.signedBy(c.Checkpoint, at.line)
 	switch {

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"sync"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -26,11 +24,15 @@ type prepared struct {
 func (a *auditor) prepare(ctx context.Context, b *batch) {
 	for i := range b.lines {
 		line := b.line(i)
-		b.leafs = append(b.leafs, tlog.RecordHash(line))
+		b.leafs = append(b.leafs, leafOf(line))
 		if b.first+int64(i) < a.known.size() || b.first+int64(i) >= a.covers {
 			continue
 		}
 		var p prepared
+		if _, stub := stubOf(line); stub {
+			b.made = append(b.made, p)
+			continue
+		}
 		if ctx.Err() == nil {
 			p = readLine(line)
 		}
@@ -85,7 +87,10 @@ func (p *prepared) rule(err error) string {
 	var signature *signatureError
 	var order *orderError
 	var role *roleError
+	var compaction *compactionError
 	switch {
+	case errors.As(err, &compaction):
+		return release.AuditCompaction
 	case p.err != nil:
 		return release.AuditForm
 	case errors.As(err, &signature):

@@ -30,7 +30,9 @@ type memory struct {
 	Pins     []pinAt             `json:"pins"`
 	Older    *release.Trust      `json:"older,omitempty"`
 	Frozen   map[string][]string `json:"frozen,omitempty"`
-	Places   []string            `json:"places,omitempty"`
+	Places   []environment       `json:"places,omitempty"`
+	Fixed    []int64             `json:"fixed,omitempty"`
+	Gone     release.Ranges      `json:"gone,omitempty"`
 	Intended []byte              `json:"intended,omitempty"` // see packed
 }
 
@@ -48,7 +50,7 @@ func (l *Ledger) memoryFile() (path string, secret []byte) {
 	if secret = l.o.Secret(); len(secret) == 0 {
 		return "", nil
 	}
-	name := release.DigestOf([]byte("audit\n" + l.o.Origin + "\n" + l.o.Trust.String())).Hex()[:32]
+	name := release.DigestOf([]byte("audit 2\n" + l.o.Origin + "\n" + l.o.Trust.String())).Hex()[:32]
 	return filepath.Join(l.o.Cache, name+".audit"), secret
 }
 
@@ -87,7 +89,7 @@ func (a *auditor) remember() {
 		return
 	}
 	m := memory{Origin: a.l.o.Origin, Trust: a.l.o.Trust, Size: a.lines, Root: a.tree.root(), Last: a.last(),
-		Pins: a.pins, Frozen: a.frozen, Places: a.places, Intended: packed(a.intend)}
+		Pins: a.pins, Frozen: a.frozen, Places: a.places, Intended: packed(a.intend), Fixed: a.fixed, Gone: a.gone}
 	if a.older != nil {
 		m.Older = &a.older.trust
 	}
@@ -116,6 +118,7 @@ func (a *auditor) recall() error {
 	}
 	a.chain.n, a.newest.Digest = m.Size, m.Last
 	a.pins, a.frozen, a.places, a.intend = slices.Clone(m.Pins), m.Frozen, slices.Clone(m.Places), unpacked(m.Intended)
+	a.fixed, a.gone = slices.Clone(m.Fixed), m.Gone
 	a.pin = a.pinAt(m.Size)
 	if m.Older != nil {
 		a.older = a.l.policyOf(m.Older)

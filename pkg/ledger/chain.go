@@ -22,12 +22,23 @@ type chain struct {
 	policy *policy             // nil until a record is judged by a pinned trust
 	older  *policy             // judges what no trust is pinned for; nil is the project's
 	frozen map[string][]string // the names of those whose freezes of an environment nobody lifted
-	places []string            // environments with intended records
+	places []environment       // environments
 	intend []intent            // by sequence
+	fixed  []int64             // records that are never taken out
+	stubs  release.Ranges      // records that were
+	gone   release.Ranges      // those that may be, as compacted records say
 	// first finds the first trust that the log pins, wherever it stands; nil if
 	// there is none.
 	first    func() *release.Trust
 	searched bool // first was asked
+}
+
+// environment is one of the places: its intended record that nothing has closed, and its
+// last deployed one. 0 is none: the first record always stays.
+type environment struct {
+	Name string `json:"name"`
+	Open int64  `json:"open,omitempty"`
+	Ran  int64  `json:"ran,omitempty"`
 }
 
 // intent is an intended record of one of the places.
@@ -43,6 +54,9 @@ func (t *chain) last() release.Digest { return t.newest.Digest }
 
 // next verifies a record's line as the log's next and takes it in.
 func (t *chain) next(line []byte, leaf release.Digest, read reader) (release.Entry, error) {
+	if leaf, ok := stubOf(line); ok {
+		return t.stub(leaf)
+	}
 	if len(line) > maxRecord {
 		return release.Entry{}, fmt.Errorf("%d bytes, at most %d", len(line), maxRecord)
 	}
@@ -61,16 +75,17 @@ func (t *chain) take(e release.Entry) {
 	if e.Record.Phase == release.Intended {
 		t.intend = append(t.intend, intent{t.n, t.place(e.Record.Environment)})
 	}
+	t.keep(e.Record)
 	t.pin = t.pin.Next(e)
 	t.newest = e
 	t.n++
 }
 
 // place numbers an environment. There are few.
-func (t *chain) place(environment string) int32 {
-	i := slices.Index(t.places, environment)
+func (t *chain) place(name string) int32 {
+	i := slices.IndexFunc(t.places, func(e environment) bool { return e.Name == name })
 	if i < 0 {
-		i, t.places = len(t.places), append(t.places, strings.Clone(environment))
+		i, t.places = len(t.places), append(t.places, environment{Name: strings.Clone(name)})
 	}
 	return int32(i)
 }
@@ -102,6 +117,9 @@ func (t *chain) readBy(
 	if err := mayPin(r); err != nil {
 		return r, signer, err
 	}
+	if err := t.compacts(r); err != nil {
+		return r, signer, err
+	}
 	if err := timely(r, signer); err != nil {
 		return r, signer, err
 	}
@@ -129,7 +147,7 @@ func (t *chain) follows(r release.Record) error {
 		return nil
 	}
 	i, found := slices.BinarySearchFunc(t.intend, *r.Intent, func(at intent, n int64) int { return cmp.Compare(at.sequence, n) })
-	if !found || t.places[t.intend[i].place] != r.Environment {
+	if !found || t.places[t.intend[i].place].Name != r.Environment {
 		return &orderError{fmt.Sprintf("it closes record %d, which is not an intended record of environment %q", *r.Intent, r.Environment)}
 	}
 	return nil
@@ -183,6 +201,7 @@ func (t *chain) unpinned() error {
 func (t *chain) apart() chain {
 	next := *t
 	next.frozen = maps.Clone(t.frozen)
-	next.places, next.intend = slices.Clip(t.places), slices.Clip(t.intend)
+	next.places, next.stubs = slices.Clone(t.places), slices.Clone(t.stubs)
+	next.intend, next.fixed = slices.Clip(t.intend), slices.Clip(t.fixed)
 	return next
 }

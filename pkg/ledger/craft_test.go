@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"testing"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -16,6 +14,7 @@ type crafted struct{ State }
 
 func (c *crafted) Read(context.Context) (State, error)                   { return c.State, nil }
 func (c *crafted) Write(context.Context, Position, []byte, []byte) error { return ErrMoved }
+func (c *crafted) Rewrite(context.Context, Position, []byte) error       { return ErrMoved }
 func (c *crafted) Beat(context.Context, int64, int64) error              { return nil }
 func (c *crafted) Beats(context.Context, int64) (int64, error)           { return 0, nil }
 func (c *crafted) String() string                                        { return "crafted" }
@@ -27,7 +26,7 @@ func craft(t *testing.T, o Options, lines ...[]byte) State {
 	var hashes tree
 	var s State
 	for n, line := range lines {
-		if err := hashes.add(int64(n), tlog.RecordHash(line)); err != nil {
+		if err := hashes.add(int64(n), leafOf(line)); err != nil {
 			t.Fatal(err)
 		}
 		s.Log = append(append(s.Log, line...), '\n')

@@ -138,15 +138,3 @@ func (l *Ledger) readOnce(line []byte, leaf release.Digest, by func(release.Reco
 	}
 	return r, signer, err
 }
-
-// readKnown is readOnce for a log of which a prefix was decoded before.
-func (l *Ledger) readKnown(known release.History) reader {
-	n := 0
-	return func(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
-		if n < len(known) && known[n].Digest == leaf {
-			n++
-			return known[n-1].Record, known[n-1].Signer, nil
-		}
-		return l.readOnce(line, leaf, by)
-	}
-}

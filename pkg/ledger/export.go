@@ -20,6 +20,7 @@ const MaxExport = maxLog + maxCheckpoint + 1
 // Exported is what an export holds.
 type Exported struct {
 	Records    int64
+	Compacted  int64          // of these, whose lines it does not hold
 	Bytes      int64          // of the export
 	Digest     release.Digest // of the export
 	Checkpoint release.Checkpoint
@@ -47,7 +48,7 @@ func (l *Ledger) Export(ctx context.Context, w io.Writer, accept func(release.Le
 	if err != nil {
 		return Exported{}, err
 	}
-	return Exported{Records: a.covers, Bytes: to.n, Digest: release.DigestFromSum([sha256.Size]byte(sum.Sum(nil))), Checkpoint: a.newestCheckpoint}, nil
+	return Exported{Records: a.covers, Compacted: a.out.Compacted, Bytes: to.n, Digest: release.DigestFromSum([sha256.Size]byte(sum.Sum(nil))), Checkpoint: a.newestCheckpoint}, nil
 }
 
 type counting struct {
@@ -108,7 +109,7 @@ func (l *Ledger) copyLines(ctx context.Context, s Source, a *auditor, each func(
 			if tree.n == a.covers || b.torn && i == len(b.lines)-1 || b.long {
 				break
 			}
-			tree.add(hashOf(LeafHash(b.line(i))))
+			tree.add(leafOf(b.line(i)))
 			if err := each(tree.n-1, b.text[at.from:at.to+1]); err != nil {
 				return err
 			}

@@ -28,7 +28,7 @@ func exporting(t *testing.T, l *ledger.Ledger) ledger.ExportedFile {
 	return file
 }
 
-func stateOf(t *testing.T, s ledger.Store) ledger.State {
+func stateOf(t testing.TB, s ledger.Store) ledger.State {
 	t.Helper()
 	state, err := s.Read(t.Context())
 	if err != nil {

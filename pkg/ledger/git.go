@@ -88,10 +88,26 @@ func (s *gitStore) ReadRange(ctx context.Context, from, to int64) (State, bool, 
 func (s *gitStore) Write(ctx context.Context, from Position, add, checkpoint []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unwritable(ctx, s.write(ctx, from, add, checkpoint))
+	return s.unwritable(ctx, s.write(ctx, from, checkpoint, func([]byte) (int64, []byte) { return from.Keep, add }))
 }
 
-func (s *gitStore) write(ctx context.Context, from Position, add, checkpoint []byte) error {
+// Rewrite is a commit like every other one: what it takes out of the log stays
+// in the commits below, which nobody needs to fetch.
+func (s *gitStore) Rewrite(ctx context.Context, from Position, log []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unwritable(ctx, s.write(ctx, from, from.Checkpoint, func(base []byte) (int64, []byte) {
+		same := 0
+		for same < min(len(base), len(log)) && base[same] == log[same] {
+			same++
+		}
+		return int64(same), log[same:]
+	}))
+}
+
+// write makes the branch's next commit. change says how much of the log stays,
+// and what comes behind that.
+func (s *gitStore) write(ctx context.Context, from Position, checkpoint []byte, change func(log []byte) (keep int64, add []byte)) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -115,7 +131,8 @@ func (s *gitStore) write(ctx context.Context, from Position, add, checkpoint []b
 		return err
 	}
 	defer unlock()
-	next, err := s.commit(ctx, base, from, add, checkpoint)
+	keep, add := change(base.log)
+	next, err := s.commit(ctx, base, keep, add, checkpoint)
 	if err != nil {
 		return err
 	}
@@ -123,7 +140,7 @@ func (s *gitStore) write(ctx context.Context, from Position, add, checkpoint []b
 	if err := s.publish(ctx, base, next); err != nil {
 		return err
 	}
-	s.remember(context.WithoutCancel(ctx), next, from.Keep)
+	s.remember(context.WithoutCancel(ctx), next, keep)
 	return nil
 }
 

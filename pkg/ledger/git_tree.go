@@ -198,7 +198,7 @@ func inParallel(n int, do func(i int)) {
 }
 
 // commit makes the branch's next commit in the cache, on top of base.
-func (s *gitStore) commit(ctx context.Context, base *tip, from Position, add, checkpoint []byte) (*tip, error) {
+func (s *gitStore) commit(ctx context.Context, base *tip, keep int64, add, checkpoint []byte) (*tip, error) {
 	like := base.commit
 	if like == "" { // the first append: another branch shows which hash is used
 		var err error
@@ -210,9 +210,9 @@ func (s *gitStore) commit(ctx context.Context, base *tip, from Position, add, ch
 		return nil, err
 	}
 	next := &tip{checkpoint: bytes.Clone(checkpoint)}
-	kept, start := keepSegments(base.segments, from.Keep)
-	if from.Keep < int64(len(base.log)) { // what was given away must not change
-		next.log = append(bytes.Clone(base.log[:from.Keep]), add...)
+	kept, start := keepSegments(base.segments, keep)
+	if keep < int64(len(base.log)) { // what was given away must not change
+		next.log = append(bytes.Clone(base.log[:keep]), add...)
 	} else {
 		next.log = append(base.log, add...)
 	}
@@ -276,6 +276,9 @@ func (s *gitStore) stream(base, next *tip, parts [][]byte, kept int) io.Reader {
 	if n := recordsOf(next.checkpoint); n > 0 {
 		message = fmt.Sprintf("Append record %d\n", n-1)
 	}
+	if base.commit != "" && bytes.Equal(base.checkpoint, next.checkpoint) {
+		message = "Take out lines of compacted records, or bring them back\n"
+	}
 	fmt.Fprintf(&head, "feature done\ncommit %s\nmark :1\ncommitter %s <%s> %d +0000\ndata %d\n%s\n",
 		nextRef, ident(p.name), ident(p.email), time.Now().Unix(), len(message), message)
 	if base.commit != "" {
@@ -325,7 +328,8 @@ func recordsOf(checkpoint []byte) int64 {
 }
 
 // extends reports whether t holds all that the branch held at an older commit:
-// the records that its checkpoint covered, byte for byte.
+// the records that its checkpoint covered, by their leaf hashes. Whether lines
+// that were taken out since may be gone, the records behind them say.
 func (s *gitStore) extends(ctx context.Context, older string, t *tip) (_ bool, err error) {
 	var list []segment
 	if s.tip != nil && s.tip.commit == older {
@@ -348,7 +352,20 @@ func (s *gitStore) extends(ctx context.Context, older string, t *tip) (_ bool, e
 	}
 	covered := append(t.log[:start:start], rest...)
 	covered = firstLines(covered, recordsOf(files[0]))
-	return bytes.HasPrefix(t.log, covered), nil
+	return bytes.HasPrefix(t.log, covered) || sameLeafs(t.log, covered), nil
+}
+
+// sameLeafs reports whether a log begins with the records of another one.
+func sameLeafs(log, first []byte) bool {
+	for len(first) > 0 {
+		a, restOfFirst, whole := bytes.Cut(first, []byte{'\n'})
+		b, restOfLog, found := bytes.Cut(log, []byte{'\n'})
+		if !whole || !found || leafOf(a) != leafOf(b) {
+			return false
+		}
+		first, log = restOfFirst, restOfLog
+	}
+	return true
 }
 
 func (s *gitStore) assembleRest(ctx context.Context, list []segment) ([]byte, error) {

@@ -273,7 +273,7 @@ func (l *Ledger) load(ctx context.Context) (*replay, error) {
 		if err != nil {
 			return nil, err
 		}
-		if t, err = l.replay(ctx, state, l.readKnown(l.known)); err != nil {
+		if t, err = l.replay(ctx, state, l.known, l.readOnce); err != nil {
 			return nil, err
 		}
 	}
@@ -293,10 +293,19 @@ func (l *Ledger) readOn(ctx context.Context) (*replay, error) {
 		return nil, nil
 	}
 	l.tip = nil
-	state, ok, err := store.ReadRange(ctx, t.keep, -1)
+	var from int64 // of the newest line: if it is where it was, so is what lies before it
+	if n := t.size(); n > 1 {
+		from = t.ends[n-2]
+	}
+	state, ok, err := store.ReadRange(ctx, from, -1)
 	if err != nil || !ok {
 		return nil, err
 	}
+	newest, rest, whole := bytes.Cut(state.Log, []byte{'\n'})
+	if !whole || from+int64(len(newest))+1 != t.keep || digestOf(leafOf(newest)) != t.last() {
+		return nil, nil // lines were taken out, or brought back
+	}
+	state.Log = rest
 	if len(state.Log) == 0 && bytes.Equal(state.Checkpoint, t.checkpoint.Envelope) {
 		t.found, t.pending = t.keep, nil
 		return t, nil

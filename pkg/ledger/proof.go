@@ -17,8 +17,10 @@ import (
 // the other records.
 type Proof struct {
 	Sequence int64 `json:"sequence"`
-	// Envelope is the record's line, a DSSE envelope.
-	Envelope json.RawMessage `json:"envelope"`
+	// Envelope is the record's line, a DSSE envelope. It is absent where the line
+	// was taken out of the log: then Leaf is its leaf hash, and an archive has it.
+	Envelope json.RawMessage `json:"envelope,omitempty"`
+	Leaf     release.Digest  `json:"leaf,omitzero"`
 	// Hashes is the inclusion proof of RFC 6962, section 2.1.1, leaf first.
 	Hashes     []release.Digest   `json:"hashes"`
 	Checkpoint release.Checkpoint `json:"checkpoint"`
@@ -41,7 +43,11 @@ func (p Proof) Check() error {
 	if p.Sequence < 0 || p.Sequence >= c.TreeSize {
 		return fmt.Errorf("checking inclusion of record %d: the checkpoint covers %d", p.Sequence, c.TreeSize)
 	}
-	if err := tlog.CheckRecord(proof, c.TreeSize, hashOf(c.RootHash), p.Sequence, tlog.RecordHash(p.Envelope)); err != nil {
+	leaf := hashOf(p.Leaf)
+	if len(p.Envelope) > 0 {
+		leaf = tlog.RecordHash(p.Envelope)
+	}
+	if err := tlog.CheckRecord(proof, c.TreeSize, hashOf(c.RootHash), p.Sequence, leaf); err != nil {
 		return fmt.Errorf("checking inclusion of record %d: %w", p.Sequence, err)
 	}
 	return nil
@@ -63,6 +69,9 @@ func (l *Ledger) Prove(ctx context.Context, sequence int64) (Proof, error) {
 	proof, err := tlog.ProveRecord(t.size(), sequence, &t.tree)
 	if err != nil {
 		return Proof{}, fmt.Errorf("proving record %d: %w", sequence, err)
+	}
+	if e := t.entries[sequence]; e.Stub() {
+		return Proof{Sequence: sequence, Leaf: e.Digest, Hashes: digestsOf(proof), Checkpoint: t.checkpoint}, nil
 	}
 	line, err := l.line(ctx, t, log, sequence)
 	if err != nil {
@@ -90,7 +99,7 @@ func (l *Ledger) provable(ctx context.Context) (*replay, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := l.replay(ctx, state, l.readKnown(l.known))
+	t, err := l.replay(ctx, state, l.known, l.readOnce)
 	return t, state.Log, err
 }
 
@@ -143,6 +152,9 @@ func (l *Ledger) Contains(ctx context.Context, envelope []byte) error {
 		return l.broken(nil, "the first %d records of the ledger %s hash to %s; a checkpoint seen before says %s: one of the two was rewritten",
 			c.TreeSize, l.store, root, c.RootHash)
 	}
+	if t.entries[c.TreeSize-1].Stub() {
+		return nil // who may have signed it followed from a line that is gone; it says what the log does
+	}
 	if err := t.believe(c); err != nil {
 		return l.broken(err, "the checkpoint that the ledger %s must contain does not count", l.store)
 	}
@@ -160,7 +172,7 @@ func (l *Ledger) VerifyAll(ctx context.Context) (c release.Checkpoint, err error
 	}
 	total := int64(bytes.Count(state.Log, []byte{'\n'}))
 	var done int64
-	t, err := l.replay(ctx, state, func(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
+	t, err := l.replay(ctx, state, nil, func(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
 		if done++; done%256 == 0 {
 			step.Count("records", done, total)
 		}

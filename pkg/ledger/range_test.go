@@ -53,7 +53,7 @@ func grownLedger(t *testing.T, records int) (*Ledger, *counted) {
 func TestReadingOn(t *testing.T) {
 	l, store := grownLedger(t, 20)
 	before, first, err := l.Read(t.Context())
-	if err != nil || store.whole != 1 || store.bytes != 0 {
+	if err != nil || store.whole != 1 || store.bytes > 1024 { // the newest line
 		t.Fatalf("read %d times and %d bytes, %v", store.whole, store.bytes, err)
 	}
 	for i := range 3 {
@@ -62,7 +62,7 @@ func TestReadingOn(t *testing.T) {
 		}
 	}
 	h, c, err := l.Read(t.Context())
-	if err != nil || len(h) != 23 || c.TreeSize != 23 || store.whole != 1 || store.bytes == 0 || store.bytes > 3*1024 {
+	if err != nil || len(h) != 23 || c.TreeSize != 23 || store.whole != 1 || store.bytes == 0 || store.bytes > 5*1024 {
 		t.Fatalf("%d records, checkpoint over %d; read %d times and %d bytes, %v", len(h), c.TreeSize, store.whole, store.bytes, err)
 	}
 	for i, e := range get(t, store.dir) {
@@ -141,7 +141,7 @@ func TestAProofIsOfWhatWasVerified(t *testing.T) {
 			t.Fatalf("record %d: %v, %v", n, err, p.Check())
 		}
 	}
-	if store.whole != 1 || store.bytes > len(readFile(t, store.dir, logFile)) {
+	if store.whole != 1 || store.bytes > 3*len(readFile(t, store.dir, logFile)) { // each proof reads two lines
 		t.Errorf("read %d times and %d bytes", store.whole, store.bytes)
 	}
 	log := readFile(t, store.dir, logFile)

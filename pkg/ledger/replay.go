@@ -5,8 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
-
-	"golang.org/x/mod/sumdb/tlog"
+	"slices"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -24,6 +23,8 @@ type replay struct {
 	// pending is a whole, verified record behind the checkpoint, without its
 	// line feed: an append was interrupted.
 	pending []byte
+	// known is the log as it was read before; it only saves decoding it again.
+	known release.History
 }
 
 func (t *replay) position() Position {
@@ -34,7 +35,7 @@ func (t *replay) position() Position {
 // may go on to be used with what was added to it.
 func (t *replay) clone() *replay {
 	next := *t
-	next.frozen = maps.Clone(t.frozen)
+	next.frozen, next.places, next.stubs = maps.Clone(t.frozen), slices.Clone(t.places), slices.Clone(t.stubs)
 	return &next
 }
 
@@ -44,9 +45,9 @@ type reader func(line []byte, leaf release.Digest, by func(release.Record) *judg
 
 // accept verifies a record's line as the log's next and appends it.
 func (t *replay) accept(line []byte, read reader) (release.Entry, error) {
-	leaf := tlog.RecordHash(line)
+	leaf := leafOf(line)
 	before := t.chain
-	entry, err := t.next(line, digestOf(leaf), read)
+	entry, err := t.next(line, digestOf(leaf), t.recalling(digestOf(leaf), read))
 	if err != nil {
 		return release.Entry{}, err
 	}
@@ -61,9 +62,26 @@ func (t *replay) accept(line []byte, read reader) (release.Entry, error) {
 	return entry, nil
 }
 
-// replay verifies what a store holds.
-func (l *Ledger) replay(ctx context.Context, state State, read reader) (*replay, error) {
-	t := &replay{found: int64(len(state.Log)), chain: chain{l: l, first: func() *release.Trust { return firstTrust(bytes.NewReader(state.Log)) }}}
+// recalling gives the record that was read in this place before, if the line is
+// that one still.
+func (t *replay) recalling(leaf release.Digest, read reader) reader {
+	if t.n >= int64(len(t.known)) || t.known[t.n].Digest != leaf || t.known[t.n].Stub() {
+		return read
+	}
+	e, asked := t.known[t.n], false
+	return func(line []byte, leaf release.Digest, by func(release.Record) *judge) (release.Record, release.Signer, error) {
+		if asked { // by somebody else
+			return read(line, leaf, by)
+		}
+		asked = true
+		return e.Record, e.Signer, nil
+	}
+}
+
+// replay verifies what a store holds. Of what is known from before it decodes
+// nothing again.
+func (l *Ledger) replay(ctx context.Context, state State, known release.History, read reader) (*replay, error) {
+	t := &replay{found: int64(len(state.Log)), known: known, chain: chain{l: l, first: func() *release.Trust { return firstTrust(bytes.NewReader(state.Log)) }}}
 	if len(state.Checkpoint) > 0 {
 		var err error
 		if t.checkpoint, err = l.openCheckpoint(state.Checkpoint); err != nil {
@@ -76,6 +94,7 @@ func (l *Ledger) replay(ctx context.Context, state State, read reader) (*replay,
 	if t.pin.Trust != nil {
 		t.first, t.before.first = nil, nil // they hold the log, and are of no use any more
 	}
+	t.known = nil
 	return t, nil
 }
 
@@ -94,6 +113,9 @@ func (l *Ledger) settle(ctx context.Context, t *replay, log []byte, read reader)
 		if root != t.checkpoint.RootHash {
 			return l.broken(fmt.Errorf("the records hash to %s, it says %s", root, t.checkpoint.RootHash),
 				"the ledger %s is not what its checkpoint says", l.store)
+		}
+		if list := t.unauthorised(); len(list) > 0 {
+			return l.broken(stubError(list[0]), "records of the ledger %s were hidden", l.store)
 		}
 		if err := t.believe(t.checkpoint); err != nil {
 			return l.broken(err, "the checkpoint of the ledger %s does not count", l.store)

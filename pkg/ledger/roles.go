@@ -21,6 +21,7 @@ var writers = map[release.Phase]release.Role{
 	release.Exception:    release.Promoter,
 	release.BreakGlassed: release.Promoter,
 	release.Watched:      release.Promoter,
+	release.Compacted:    release.Promoter,
 	release.Approved:     release.Approver,
 	release.Unfrozen:     release.Approver,
 	release.TrustChanged: release.Owner,

@@ -19,7 +19,11 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -92,7 +96,10 @@ func TestStockToolsAgree(t *testing.T) {
 	run := func(script, dir, export string) (string, error) {
 		cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 		cmd.Dir, cmd.Env = dir, append(os.Environ(), "EXPORT="+export)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 		out, err := cmd.Output()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // what it may have left
 		return string(out), err
 	}
 	out, err := run(script, dir, "")
@@ -131,11 +138,60 @@ func TestStockToolsAgree(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, out)
 		}
 	}
+	stubs(t, l, dir, func(export string) (string, error) { return run(against, dir, export) }, kept)
 	log, _ := os.ReadFile(filepath.Join(dir, "log"))
 	if err := os.WriteFile(filepath.Join(dir, "log"), []byte(strings.Replace(string(log), `"sig":"ME`, `"sig":"NE`, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := run(script, dir, ""); err == nil {
 		t.Fatalf("a changed log was found good:\n%s", out)
+	}
+}
+
+// stubs compacts the ledger, and puts it, its export and changed ones before the
+// scripts.
+func stubs(t *testing.T, l *Ledger, dir string, run func(export string) (string, error), kept []byte) {
+	t.Helper()
+	compacted := release.Record{Phase: release.Compacted, Compaction: &release.Compaction{
+		Ranges: release.Ranges{{From: 1, To: 2}, {From: 5, To: 5}}, Archive: release.DigestOf(nil), Bytes: 1, Before: time.Unix(1, 0).UTC()}}
+	if _, _, err := l.Append(t.Context(), compacted, 7); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := l.Strip(t.Context()); err != nil || done.Records != 3 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	var export bytes.Buffer
+	if _, err := l.Export(t.Context(), &export, nil); err != nil {
+		t.Fatal(err)
+	}
+	checkpoint, log, _ := bytes.Cut(export.Bytes(), []byte{'\n'})
+	lines := bytes.Split(log, []byte{'\n'})
+	fourth := bytes.Replace(log, lines[4], stubFor(tlog.RecordHash(lines[4])), 1)
+	edited := bytes.Replace(log, lines[1], append(bytes.Clone(lines[1][:len(lines[1])-3]), `0"}`...), 1)
+	if bytes.Equal(edited, log) {
+		edited = bytes.Replace(log, lines[1], append(bytes.Clone(lines[1][:len(lines[1])-3]), `1"}`...), 1)
+	}
+	for name, c := range map[string]struct {
+		log []byte
+		ok  bool
+	}{"as it is": {log, true}, "one more": {fourth, false}, "another hash": {edited, false}, "one gone": {bytes.Replace(log, append(lines[1], '\n'), nil, 1), false}} {
+		for file, text := range map[string][]byte{"export": bytes.Join([][]byte{checkpoint, c.log}, []byte{'\n'}), "kept": kept} {
+			if err := os.WriteFile(filepath.Join(dir, file), text, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := run("export")
+		if c.ok != (err == nil) || c.ok && (strings.Count(out, `"phase":"released"`) != 4 || !strings.Contains(out, `"phase":"compacted"`)) {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "log"), log, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "checkpoint"), checkpoint, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(""); err != nil {
+		t.Errorf("the directory: %v\n%s", err, out)
 	}
 }

@@ -28,6 +28,10 @@ type Store interface {
 	// that this is not certain; a crash may leave add in place without its
 	// checkpoint, never a checkpoint without its records.
 	Write(ctx context.Context, from Position, add, checkpoint []byte) error
+	// Rewrite puts another log in place of the one that from says, under the same
+	// checkpoint, on the same condition. When it returns nil, it is durable. A
+	// crash leaves the one log or the other, whole.
+	Rewrite(ctx context.Context, from Position, log []byte) error
 	// Beat sets an intent's counter beside the log; zero removes it. It need
 	// not be durable.
 	Beat(ctx context.Context, intent, count int64) error
@@ -37,8 +41,8 @@ type Store interface {
 	fmt.Stringer // names the place to a person
 }
 
-// Ranger is a Store that gives a part of the log, for those who know the rest:
-// a log only grows.
+// Ranger is a Store that gives a part of the log, for those who know the rest: a
+// log only grows, but for lines that were taken out or brought back.
 type Ranger interface {
 	// ReadRange gives the log's bytes from one offset to another, or to its end
 	// if that is negative, with the newest checkpoint as Read does. It is false,

@@ -39,7 +39,7 @@ func (h *estate) mutations(t testing.TB, bits int) iter.Seq[mutation] {
 	return func(yield func(mutation) bool) {
 		m := &tamperer{t: t, e: h, bits: bits, sound: h.states[len(h.states)-1], yield: yield}
 		for _, kind := range []func(){m.records, m.order, m.cuts, m.bitflips, m.spellings, m.payloads, m.base64s, m.lineFeeds, m.bundles,
-			m.signers, m.strangers, m.checkpoints, m.checkpointBits, m.pairs, m.keyHolders} {
+			m.signers, m.strangers, m.checkpoints, m.checkpointBits, m.pairs, m.stubs, m.keyHolders} {
 			if kind(); m.ended {
 				return
 			}

@@ -43,6 +43,9 @@ func (r *promotion) outlived(left release.LockNote) bool {
 		return false
 	}
 	rec := r.history[left.Sequence].Record
+	if r.history[left.Sequence].Stub() { // nothing goes that is open
+		return left.Environment == r.env.Name
+	}
 	return rec.Phase == release.Intended && rec.Environment == r.env.Name && left.Environment == r.env.Name && rec.Release == left.Release
 }
 

@@ -24,7 +24,7 @@ type LogFilter struct {
 
 // phases are those that records have, in the order of PRODUCT.md.
 var phases = []release.Phase{release.Released, release.Intended, release.Deployed, release.RolledBack, release.FailedPhase, release.DeniedPhase,
-	release.Approved, release.Frozen, release.Unfrozen, release.Exception, release.BreakGlassed, release.TrustChanged, release.Watched}
+	release.Approved, release.Frozen, release.Unfrozen, release.Exception, release.BreakGlassed, release.TrustChanged, release.Watched, release.Compacted}
 
 func (f LogFilter) check(p *Pipeline) error {
 	if f.Limit < 0 {
@@ -64,30 +64,45 @@ func (f LogFilter) lets(e release.Entry, of release.Digest) bool {
 		(f.Until.IsZero() || !r.Time.After(f.Until))
 }
 
+// LogResult is what `log` gives.
+type LogResult struct {
+	Records release.History `json:"records"`
+	// Compacted are records that a filter may have let through, and of which the
+	// ledger knows nothing but that they were there.
+	Compacted []CompactedRecords `json:"compacted"`
+}
+
 // Log gives the records that a filter lets through, newest first.
-func (p *Pipeline) Log(ctx context.Context, f LogFilter) (release.History, error) {
+func (p *Pipeline) Log(ctx context.Context, f LogFilter) (LogResult, error) {
 	if err := f.check(p); err != nil {
-		return nil, err
+		return LogResult{}, err
 	}
 	history, _, err := p.Ledger.Read(ctx)
 	if err != nil {
-		return nil, err
+		return LogResult{}, err
 	}
 	p.warnOfRules(ctx, history)
 	var of release.Digest
 	if f.Release != "" {
 		if of, err = findRelease(history, f.Release); err != nil {
-			return nil, err
+			compactedUnknown(ctx, history, f.Release)
+			return LogResult{}, err
 		}
 	}
-	out := release.History{}
+	out := LogResult{Records: release.History{}}
+	var gone release.Ranges
 	for _, e := range slices.Backward(history) {
-		if f.lets(e, of) {
-			out = append(out, e)
+		switch {
+		case e.Stub():
+			gone = append(gone, release.Range{From: e.Record.Sequence, To: e.Record.Sequence})
+		case f.lets(e, of):
+			out.Records = append(out.Records, e)
 		}
-		if f.Limit > 0 && len(out) == f.Limit {
+		if f.Limit > 0 && len(out.Records) == f.Limit {
 			break
 		}
 	}
+	slices.Reverse(gone)
+	out.Compacted = compacted(history, gone)
 	return out, nil
 }

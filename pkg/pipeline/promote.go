@@ -205,10 +205,14 @@ func (r *promotion) start(ctx context.Context) (err error) {
 // are judged by it. A resume does not ask; to finish is always better.
 func (p *Pipeline) checkClock(h release.History) error {
 	for _, e := range slices.Backward(h) {
-		if e.Record.Actor.Host != p.Project.Actor.Host {
+		now := p.Now()
+		if c := e.Record.Compaction; c != nil && c.Before.Sub(now) > clockSkew { // this machine's records may be among them
+			return release.Unavailable("set this machine's clock", "the clock is wrong: it is %s, and record %d says of records that were compacted that they are of up to %s",
+				now.UTC().Format(time.RFC3339), e.Record.Sequence, c.Before.Format(time.RFC3339))
+		}
+		if e.Stub() || e.Record.Actor.Host != p.Project.Actor.Host {
 			continue
 		}
-		now := p.Now()
 		if back := e.Record.Time.Sub(now); back > clockSkew {
 			return release.Unavailable("set this machine's clock; if it was ahead when it wrote that record, promote from another machine",
 				"the clock went back by %s: it is %s, and this machine wrote record %d at %s", back.Round(time.Second), now.UTC().Format(time.RFC3339), e.Record.Sequence, e.Record.Time.Format(time.RFC3339))

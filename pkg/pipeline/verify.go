@@ -69,7 +69,7 @@ func (p *Pipeline) Verify(ctx context.Context, argument string) (Verification, e
 	if err != nil {
 		return Verification{}, err
 	}
-	if _, ok := history.Released(out.Subject.Digest); ok {
+	if p.isRelease(ctx, history, out.Subject) {
 		if err := p.verifyServices(ctx, out.Subject, &out); err != nil {
 			return Verification{}, err
 		}
@@ -148,6 +148,20 @@ func (p *Pipeline) verifySubject(ctx context.Context, s release.Subject) (Verifi
 		return Verification{}, err
 	}
 	return p.verification(s, append(found, older...)), nil
+}
+
+// isRelease reports whether the ledger knows a release by that digest, or may
+// have known it before its record was taken out.
+func (p *Pipeline) isRelease(ctx context.Context, h release.History, s release.Subject) bool {
+	_, known := h.Released(s.Digest)
+	if known || h.Stubs() == 0 {
+		return known
+	}
+	_, err := p.Documents.PullRelease(ctx, s)
+	if err != nil {
+		compactedUnknown(ctx, h, s.Digest.String())
+	}
+	return err == nil
 }
 
 func (p *Pipeline) verifyServices(ctx context.Context, s release.Subject, out *Verification) error {

@@ -252,7 +252,7 @@ func (c *Client) openSource(l location) (store, func(), error) {
 
 func missing(err error, l location) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return release.Misuse("check the path", "%s does not exist", l)
+		return release.Misuse("check the path", "%s does not exist: %w", l, ErrNotFound)
 	}
 	return release.Unavailable(diskHint, "%s: %w", l, err)
 }

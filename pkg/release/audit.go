@@ -21,6 +21,11 @@ type LedgerAudit struct {
 	// on this machine, of the very same bytes.
 	Verified   int64 `json:"verified"`
 	Remembered int64 `json:"remembered"`
+	// Compacted are records of which the log has the leaf hash and nothing else:
+	// a record of it says so, and names the archive that holds their lines.
+	Compacted int64 `json:"compacted"`
+	// Archived are those of them whose lines an archive holds that was given.
+	Archived int64 `json:"archived"`
 	// Pending is true where one more record lies behind the checkpoint: an
 	// append was interrupted, and the next one completes it.
 	Pending  bool            `json:"pending"`
@@ -57,6 +62,7 @@ const (
 	AuditTruncated  = "truncated"  // there are fewer records than a checkpoint covers
 	AuditForked     = "forked"     // other records than an earlier checkpoint covered
 	AuditTrailing   = "trailing"   // something follows what the checkpoint covers
+	AuditCompaction = "compaction" // a line was taken out that nobody said may go, or that must stay
 )
 
 // LedgerFinding is one thing that is wrong with a log.

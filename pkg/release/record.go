@@ -23,6 +23,7 @@ const (
 	BreakGlassed Phase = "breakGlass"
 	TrustChanged Phase = "trustChanged"
 	Watched      Phase = "watched"
+	Compacted    Phase = "compacted"
 )
 
 // The kinds of a promotion's records.
@@ -85,6 +86,8 @@ type Record struct {
 	LeaseSeconds int64 `json:"leaseSeconds,omitempty"`
 	// Watched is how a look at what runs came out, in watched records.
 	Watched *WatchedOutcome `json:"watched,omitempty"`
+	// Compaction stands in compacted records, and in no others.
+	Compaction *Compaction `json:"compaction,omitempty"`
 }
 
 // Entry is a record as the ledger holds it: with its digest and signer.

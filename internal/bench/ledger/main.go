@@ -233,6 +233,10 @@ func (m *movable) move(from, to string) error {
 func (m *movable) String() string                                 { return m.now.String() }
 func (m *movable) Read(ctx context.Context) (ledger.State, error) { return m.now.Read(ctx) }
 func (m *movable) Beat(ctx context.Context, i, n int64) error     { return m.now.Beat(ctx, i, n) }
+func (m *movable) Rewrite(ctx context.Context, from ledger.Position, log []byte) error {
+	return m.now.Rewrite(ctx, from, log)
+}
+
 func (m *movable) Beats(ctx context.Context, intent int64) (int64, error) {
 	return m.now.Beats(ctx, intent)
 }

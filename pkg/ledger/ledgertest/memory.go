@@ -47,6 +47,11 @@ func (m *Memory) Write(ctx context.Context, from ledger.Position, add, checkpoin
 	return nil
 }
 
+// Rewrite compares and swaps.
+func (m *Memory) Rewrite(ctx context.Context, from ledger.Position, log []byte) error {
+	return m.Write(ctx, ledger.Position{Found: from.Found, Checkpoint: from.Checkpoint}, log, from.Checkpoint)
+}
+
 // Beat sets a counter.
 func (m *Memory) Beat(_ context.Context, intent, count int64) error {
 	m.mu.Lock()

@@ -92,6 +92,8 @@ func (o effort) run(t *testing.T, fresh func(t *testing.T) (reopen func() ledger
 		{"a long tail that no checkpoint covers is cut", cutLongTail},
 		{"a log of megabytes grows", bulk},
 		{"a checkpoint alone is replaced", checkpointOnly},
+		{"lines are taken out and brought back", o.compacted},
+		{"a rewritten log takes the other's place", rewritten},
 		{"counters move and rest", counters},
 		{"a cancelled context stops", cancelled},
 	}

@@ -1,0 +1,188 @@
+package pipeline
+
+import (
+	"time"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
+
+// Why records stay.
+const (
+	staysAlways     = "the first record, trust, freezes, exceptions, break-glass and compactions"
+	staysYoung      = "younger than --older-than"
+	staysValid      = "approvals that hold"
+	staysOpen       = "attempts that nothing has closed"
+	staysDeployment = "the last deployments of each environment"
+	staysSince      = "what was tried since the last deployment"
+	staysWayBack    = "what a rollback goes to"
+	staysLast       = "the last of their kind"
+	staysRelease    = "about releases that other records here are about"
+)
+
+// staysOrder is in what order that is told.
+var staysOrder = []string{staysAlways, staysYoung, staysValid, staysOpen, staysDeployment, staysSince, staysWayBack, staysLast, staysRelease}
+
+// keeping finds out which records stay. An attempt, that is an intent, what
+// closes it, and what took it over, stays or goes as a whole. So does all that
+// tells where a release has been and who acted for it.
+type keeping struct {
+	h       release.History
+	why     map[int64]string // of those that stay, by sequence
+	attempt map[int64]int64  // the first intent of the attempt that a record belongs to
+	parts   map[int64][]int64
+}
+
+// compactable gives the records that may go: older than before, and of no use
+// to any decision, rollback or look at what runs that other records are about.
+func compactable(h release.History, now, before time.Time, deployments int) (gone release.Ranges, why map[int64]string) {
+	k := &keeping{h: h, why: map[int64]string{}, attempt: map[int64]int64{}, parts: map[int64][]int64{}}
+	k.group()
+	k.single(now, before)
+	k.open()
+	k.environments(deployments)
+	for n := -1; n != len(k.why); { // what stays because of others that stay
+		n = len(k.why)
+		k.releases()
+	}
+	for _, e := range h {
+		if n := e.Record.Sequence; !e.Stub() && k.why[n] == "" {
+			gone = gone.And(n)
+		}
+	}
+	return gone, k.why
+}
+
+// keep says that a record stays, and its attempt with it.
+func (k *keeping) keep(e release.Entry, why string) {
+	n := e.Record.Sequence
+	if e.Stub() || k.why[n] != "" {
+		return
+	}
+	k.why[n] = why
+	if first, ok := k.attempt[n]; ok {
+		for _, part := range k.parts[first] {
+			if k.why[part] == "" {
+				k.why[part] = why
+			}
+		}
+	}
+}
+
+// group finds the attempts.
+func (k *keeping) group() {
+	for _, e := range k.h {
+		r := e.Record
+		first, part := r.Sequence, r.Phase == release.Intended
+		for _, of := range []*int64{r.Resumes, r.Intent} {
+			if of != nil {
+				if before, ok := k.attempt[*of]; ok {
+					first, part = before, true
+				}
+			}
+		}
+		if part {
+			k.attempt[r.Sequence] = first
+			k.parts[first] = append(k.parts[first], r.Sequence)
+		}
+	}
+}
+
+// single keeps what stays for its own sake.
+func (k *keeping) single(now, before time.Time) {
+	for i, e := range k.h {
+		switch r := e.Record; {
+		case i == 0 || r.Phase.Stays():
+			k.keep(e, staysAlways)
+		case !r.Time.Before(before):
+			k.keep(e, staysYoung)
+		case r.Phase == release.Approved && now.Before(r.Until):
+			k.keep(e, staysValid)
+		}
+	}
+}
+
+// open keeps the attempts that nothing has closed.
+func (k *keeping) open() {
+	closed := map[int64]bool{}
+	for _, e := range k.h {
+		if r := e.Record; r.Intent != nil && (r.Phase == release.Deployed || r.Phase == release.RolledBack) {
+			closed[k.attempt[r.Sequence]] = true
+		}
+	}
+	for _, e := range k.h {
+		if first, ok := k.attempt[e.Record.Sequence]; ok && !closed[first] {
+			k.keep(e, staysOpen)
+		}
+	}
+}
+
+// environments keeps, of each, the last deployments, what was tried since, what
+// a rollback goes to, and the last record of each kind.
+func (k *keeping) environments(deployments int) {
+	type kind struct {
+		environment, kind string
+		phase             release.Phase
+	}
+	count, wayBack, last := map[string]int{}, map[string]bool{}, map[kind]bool{}
+	newest := map[string]release.Digest{}
+	for i := len(k.h) - 1; i >= 0; i-- {
+		e := k.h[i]
+		r := e.Record
+		env := r.Environment
+		switch r.Phase {
+		case release.Deployed:
+			if count[env] == 0 {
+				newest[env] = r.Release
+			}
+			if count[env]++; count[env] <= deployments {
+				k.keep(e, staysDeployment)
+			}
+			if !wayBack[env] && r.Release != newest[env] {
+				wayBack[env] = true
+				k.keep(e, staysWayBack)
+			}
+		case release.Intended, release.FailedPhase, release.RolledBack:
+			if count[env] == 0 {
+				k.keep(e, staysSince)
+			}
+		}
+		if is := (kind{env, r.Kind, r.Phase}); !e.Stub() && !last[is] {
+			last[is] = true
+			k.keep(e, staysLast)
+		}
+	}
+}
+
+// releases keeps what is told about each release that a record which stays is
+// about: its releases and approvals, and the last record of each phase,
+// environment and signer; and the last decision about it.
+func (k *keeping) releases() {
+	live := map[release.Digest]bool{}
+	for _, e := range k.h {
+		if k.why[e.Record.Sequence] != "" && !e.Record.Release.IsZero() {
+			live[e.Record.Release] = true
+		}
+	}
+	type act struct {
+		about       release.Digest
+		environment string
+		phase       release.Phase
+		signer      string
+	}
+	seen := map[act]bool{}
+	for i := len(k.h) - 1; i >= 0; i-- {
+		e := k.h[i]
+		r := e.Record
+		if e.Stub() || !live[r.Release] {
+			continue
+		}
+		is, decided := act{r.Release, r.Environment, r.Phase, e.Signer.Name}, act{r.Release, r.Environment, "", ""}
+		if r.Phase == release.Released || r.Phase == release.Approved || !seen[is] || r.Decision != nil && !seen[decided] {
+			k.keep(e, staysRelease)
+		}
+		seen[is] = true
+		if r.Decision != nil {
+			seen[decided] = true
+		}
+	}
+}
