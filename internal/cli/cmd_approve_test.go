@@ -22,6 +22,7 @@ type gatehouse struct {
 	desk
 	t     *testing.T
 	trust release.Trust
+	place LedgerOptions // of the last compactor
 }
 
 func newGatehouse(t *testing.T) *gatehouse {
@@ -91,7 +92,7 @@ func (nowhere) PullRelease(context.Context, release.Subject) (release.Document, 
 }
 
 func (g *gatehouse) wiring() Wiring {
-	return Wiring{Pipeline: func(_ context.Context, c *config.Config, o PipelineOptions) (*pipeline.Pipeline, func(), error) {
+	return Wiring{Compactor: g.compactor, Pipeline: func(_ context.Context, c *config.Config, o PipelineOptions) (*pipeline.Pipeline, func(), error) {
 		g.key = o.Key
 		name := strings.TrimSuffix(filepath.Base(o.Key), ".key")
 		if o.Key == "" {

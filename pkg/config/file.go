@@ -157,7 +157,7 @@ type Notification struct {
 	// addresses of this machine may.
 	PlainHTTP bool `yaml:"plainHTTP"`
 	// The phases of records that are told of. Default: all.
-	On []string `yaml:"on" jsonschema:"minItems=1,enum=released,enum=intended,enum=deployed,enum=rolledBack,enum=failed,enum=denied,enum=approved,enum=frozen,enum=unfrozen,enum=exception,enum=breakGlass,enum=trustChanged,enum=watched"`
+	On []string `yaml:"on" jsonschema:"minItems=1,enum=released,enum=intended,enum=deployed,enum=rolledBack,enum=failed,enum=denied,enum=approved,enum=frozen,enum=unfrozen,enum=exception,enum=breakGlass,enum=trustChanged,enum=watched,enum=compacted"`
 }
 
 // Ledger says where the ledger is kept: in one of these places.

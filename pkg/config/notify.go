@@ -11,7 +11,7 @@ var phases = []string{
 	string(release.Released), string(release.Intended), string(release.Deployed), string(release.RolledBack),
 	string(release.FailedPhase), string(release.DeniedPhase), string(release.Approved), string(release.Frozen),
 	string(release.Unfrozen), string(release.Exception), string(release.BreakGlassed), string(release.TrustChanged),
-	string(release.Watched),
+	string(release.Watched), string(release.Compacted),
 }
 
 // notifyFormats are what may be sent.

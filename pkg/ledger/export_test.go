@@ -125,6 +125,9 @@ func TestImportRefuses(t *testing.T) {
 		}
 	}
 	no := errors.New("no")
+	if done, err := l.Import(t.Context(), before, false, func(release.LedgerAudit) error { return no }); err != nil || done.Added != 0 {
+		t.Errorf("what the ledger holds already is judged anew: %+v, %v", done, err)
+	}
 	empty := opened(t, ledgertest.Options(&ledgertest.Memory{}))
 	if _, err := empty.Import(t.Context(), before, false, func(release.LedgerAudit) error { return no }); !errors.Is(err, no) {
 		t.Errorf("what is not accepted: %v", err)

@@ -178,6 +178,40 @@ func TestKilledWhileCompacting(t *testing.T) {
 	t.Fatal("it never ends")
 }
 
+// TestCompactingLeavesWhatIsBehind: an append that was interrupted is not
+// decided by it.
+func TestCompactingLeavesWhatIsBehind(t *testing.T) {
+	dir := memoryDir(t)
+	s := &fileStore{dir: dir}
+	told(t, s, append(everything[:10:10], letting(release.Range{From: 6, To: 7}))...)
+	before := readFile(t, dir, checkpointFile)
+	if err := put(t, s, "interrupted", 11); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, dir, checkpointFile, before)
+	if done, err := told(t, &fileStore{dir: dir}).Strip(t.Context()); err != nil || done.Records != 2 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	l := told(t, &fileStore{dir: dir})
+	if settled, err := l.Settle(t.Context()); !settled || err != nil {
+		t.Fatalf("settled %t, %v", settled, err)
+	}
+	if h, _, err := l.Read(t.Context()); err != nil || len(h) != 12 || h[11].Record.Reason != "interrupted" {
+		t.Errorf("%d records, %v", len(h), err)
+	}
+}
+
+// TestWhatNobodyCouldReadIsNotWritten: a record lets an intent go, and not what
+// closes it.
+func TestWhatNobodyCouldReadIsNotWritten(t *testing.T) {
+	dir := memoryDir(t)
+	l := told(t, &fileStore{dir: dir}, append(everything[:10:10], letting(release.Range{From: 6, To: 6}))...)
+	whole := readFile(t, dir, logFile)
+	if _, err := l.Strip(t.Context()); err == nil || !bytes.Equal(readFile(t, dir, logFile), whole) {
+		t.Errorf("the log was changed: %v", err)
+	}
+}
+
 // TestCompactingOnAFailingDisk changes nothing unless it says that it did.
 func TestCompactingOnAFailingDisk(t *testing.T) {
 	dir := memoryDir(t)
@@ -297,6 +331,13 @@ func TestAnArchiveShowsWhatWasHidden(t *testing.T) {
 		if err != nil || found.Archived != c.archived || (c.rule == "") != (found.Result == "passed") || c.rule != "" && found.Findings[0].Rule != c.rule {
 			t.Errorf("%s: %+v, %v", name, found, err)
 		}
+		own := ExportedFile{filepath.Join(t.TempDir(), "own")} // it lacks the same lines
+		if err := os.WriteFile(own.Path, bytes.Join([][]byte{state.Checkpoint, state.Log}, []byte{'\n'}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := told(t, &crafted{state}).Audit(t.Context(), nil, AuditOptions{Archives: []Source{own}}); err != nil || found.Archived != 0 || found.Result != "passed" {
+			t.Errorf("%s: by itself: %+v, %v", name, found, err)
+		}
 	}
 }
 
@@ -319,7 +360,16 @@ func TestTheAuditRemembersWhatWent(t *testing.T) {
 		}
 	}
 	audit(10, 0, 0, false)
-	l := told(t, s, letting(release.Range{From: 6, To: 7}))
+	good := readFile(t, s.dir, logFile)
+	first, rest, _ := bytes.Cut(good, []byte{'\n'})
+	second, rest, _ := bytes.Cut(rest, []byte{'\n'})
+	rewrite(t, s.dir, logFile, bytes.Join([][]byte{first, stubFor(tlog.RecordHash(second)), rest}, []byte{'\n'}))
+	l, _ := Open(t.Context(), o)
+	if found, err := l.Audit(t.Context(), nil, AuditOptions{}); err != nil || len(found.Findings) != 1 || found.Findings[0].Rule != release.AuditCompaction || found.Remembered != 9 {
+		t.Fatalf("a line that was found good is hidden: %+v, %v", found, err)
+	}
+	rewrite(t, s.dir, logFile, good)
+	l = told(t, s, letting(release.Range{From: 6, To: 7}))
 	if _, err := l.Strip(t.Context()); err != nil {
 		t.Fatal(err)
 	}

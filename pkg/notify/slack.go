@@ -56,6 +56,8 @@ func sentence(r release.Record) string {
 		return where + " was unfrozen"
 	case release.TrustChanged:
 		return "who may say what was changed"
+	case release.Compacted:
+		return "old records were let out of the ledger, into an archive"
 	}
 	return strings.Join(strings.Fields(string(r.Phase)+" "+where+" "+what), " ")
 }
