@@ -146,9 +146,6 @@ func (p *Pipeline) compact(ctx context.Context, c Compactor, o CompactOptions, a
 	return p.strip(ctx, c, out)
 }
 
-// mostRanges bounds what one record names; the rest goes the next time.
-const mostRanges = 5000
-
 // planCompaction says what goes, and which of it a record names already.
 func (p *Pipeline) planCompaction(ctx context.Context, c Compactor, o CompactOptions, h release.History) (out CompactResult, pending release.Ranges, err error) {
 	gone, why := compactable(h, p.Now(), p.Now().Add(-o.OlderThan), o.Keep)
@@ -163,7 +160,7 @@ func (p *Pipeline) planCompaction(ctx context.Context, c Compactor, o CompactOpt
 		}
 	}
 	gone = gone.With(pending)
-	out = CompactResult{Records: int64(len(h)), Earlier: h.Stubs(), Kept: []KeptRecords{}, DryRun: o.DryRun, Ranges: append(release.Ranges{}, gone[:min(len(gone), mostRanges)]...)}
+	out = CompactResult{Records: int64(len(h)), Earlier: h.Stubs(), Kept: []KeptRecords{}, DryRun: o.DryRun, Ranges: append(release.Ranges{}, gone...)}
 	out.Compacted = out.Ranges.Count()
 	counts := map[string]int64{}
 	for _, reason := range why {

@@ -17,10 +17,11 @@ const (
 	staysWayBack    = "what a rollback goes to"
 	staysLast       = "the last of their kind"
 	staysRelease    = "about releases that other records here are about"
+	staysNext       = "more than one record can name: they go the next time"
 )
 
 // staysOrder is in what order that is told.
-var staysOrder = []string{staysAlways, staysYoung, staysValid, staysOpen, staysDeployment, staysSince, staysWayBack, staysLast, staysRelease}
+var staysOrder = []string{staysAlways, staysYoung, staysValid, staysOpen, staysDeployment, staysSince, staysWayBack, staysLast, staysRelease, staysNext}
 
 // keeping finds out which records stay. An attempt, that is an intent, what
 // closes it, and what took it over, stays or goes as a whole. So does all that
@@ -40,17 +41,28 @@ func compactable(h release.History, now, before time.Time, deployments int) (gon
 	k.single(now, before)
 	k.open()
 	k.environments(deployments)
-	for n := -1; n != len(k.why); { // what stays because of others that stay
-		n = len(k.why)
-		k.releases()
-	}
-	for _, e := range h {
-		if n := e.Record.Sequence; !e.Stub() && k.why[n] == "" {
-			gone = gone.And(n)
+	for {
+		for n := -1; n != len(k.why); { // what stays because of others that stay
+			n = len(k.why)
+			k.releases()
+		}
+		gone = nil
+		for _, e := range h {
+			if n := e.Record.Sequence; !e.Stub() && k.why[n] == "" {
+				gone = gone.And(n)
+			}
+		}
+		if len(gone) <= mostRanges {
+			return gone, k.why
+		}
+		for _, e := range h[gone[mostRanges].From:] {
+			k.keep(e, staysNext)
 		}
 	}
-	return gone, k.why
 }
+
+// mostRanges bounds what one record names.
+var mostRanges = 5000
 
 // keep says that a record stays, and its attempt with it.
 func (k *keeping) keep(e release.Entry, why string) {

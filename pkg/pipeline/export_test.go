@@ -8,3 +8,11 @@ func SetGrace(d time.Duration) (restore func()) {
 	grace = d
 	return func() { grace = before }
 }
+
+// NameAtMost bounds how many ranges of records a compaction names, and gives
+// what undoes it.
+func NameAtMost(ranges int) (undo func()) {
+	before := mostRanges
+	mostRanges = ranges
+	return func() { mostRanges = before }
+}
