@@ -62,17 +62,21 @@ func waitOf(c *cli.Context) time.Duration {
 	return 0
 }
 
+func adoptFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "adopt", Usage: "take over, without a restart, what runs already and is just what the release says"}
+}
+
 func (r *run) promoteCommands() []*cli.Command {
 	return []*cli.Command{
 		r.command(command{name: "to", usage: "promote: verify, decide, copy, deploy, read back, record", arguments: "ENV", least: 1, most: 1,
 			flags: []cli.Flag{
 				releaseFlag(), allowDirtyFlag(), dryRunFlag(),
-				&cli.BoolFlag{Name: "redeploy", Usage: "run it again even if nothing differs (applies changed secrets)"},
+				adoptFlag(), &cli.BoolFlag{Name: "redeploy", Usage: "run it again even if nothing differs (applies changed secrets)"},
 				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, stateChangeFlag(), waitFlag(),
 			}, action: r.to}),
 		r.command(command{name: "plan", usage: "what `to` would do, and why; only reads",
 			flags: []cli.Flag{
-				&cli.StringFlag{Name: "to", Required: true, Usage: "`ENV`"}, releaseFlag(), allowDirtyFlag(), stateChangeFlag(),
+				&cli.StringFlag{Name: "to", Required: true, Usage: "`ENV`"}, releaseFlag(), allowDirtyFlag(), stateChangeFlag(), adoptFlag(),
 				&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit 7 where there is something to do"},
 			}, action: r.plan}),
 		r.command(command{name: "rollback", usage: "go back to the release before, or to another one", arguments: "ENV", least: 1, most: 1,
@@ -90,7 +94,7 @@ func (r *run) to(ctx context.Context, c *cli.Context) error {
 		result, err := p.To(ctx, pipeline.PromoteOptions{
 			Environment: c.Args().First(), Release: c.String("release"), Reason: c.String("reason"),
 			AllowDirty: c.Bool("allow-dirty"), Redeploy: c.Bool("redeploy"), DryRun: c.Bool("dry-run"),
-			Wait: waitOf(c), StateChanges: c.StringSlice("state-change"),
+			Wait: waitOf(c), StateChanges: c.StringSlice("state-change"), Adopt: c.Bool("adopt"),
 		})
 		return r.emitPromotion(result, err)
 	})
@@ -225,7 +229,7 @@ func printSteps(w io.Writer, steps []release.Step) error {
 
 func (r *run) plan(ctx context.Context, c *cli.Context) error {
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
-		result, err := p.Plan(ctx, pipeline.PromoteOptions{Environment: c.String("to"), Release: c.String("release"), AllowDirty: c.Bool("allow-dirty"), StateChanges: c.StringSlice("state-change")})
+		result, err := p.Plan(ctx, pipeline.PromoteOptions{Environment: c.String("to"), Release: c.String("release"), AllowDirty: c.Bool("allow-dirty"), StateChanges: c.StringSlice("state-change"), Adopt: c.Bool("adopt")})
 		if err == nil && result.Changes && c.Bool("detailed-exitcode") {
 			err = release.Faultf(release.KindChanged, "", "%d steps to do", len(result.Steps))
 		}

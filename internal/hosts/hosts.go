@@ -46,7 +46,7 @@ var _ pipeline.Host = (*host)(nil)
 func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
 	return deploy.Job{
 		Target: h.name, Workload: d.Workload, Images: d.Images, Recorded: d.Recorded, Guard: guard,
-		Options: deploy.Options{Redeploy: d.Redeploy, Recreate: d.Recreate, AcceptLoss: d.StateChanges},
+		Options: deploy.Options{Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges},
 		Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 		// The pipeline undoes all targets together.
 		KeepOld: true, KeepBroken: true,
@@ -68,7 +68,7 @@ func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, erro
 		event.Warnf(ctx, "nobody could look into the volume %s on %s: whether it holds anything is not known", volume, h.name)
 	}
 	return deploy.Plan(h.name, d.Workload, d.Images, seen, d.Recorded, deploy.Options{
-		Redeploy: d.Redeploy, Recreate: d.Recreate, AcceptLoss: d.StateChanges, Empty: empty, AcceptedEmpty: d.KnownChanges, Missing: missing, Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
+		Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges, Empty: empty, AcceptedEmpty: d.KnownChanges, Missing: missing, Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 	}), nil
 }
 
@@ -146,8 +146,11 @@ func (h *host) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.Runn
 	if err != nil {
 		return nil, nil, err
 	}
-	job := h.job(d, nil)
-	running, differences := deploy.ReadBack(d.Workload, d.Images, job.Attempt.Hide(seen), d.Recorded, d.StateChanges)
+	job, before := h.job(d, nil), d.Recorded
+	if d.Adopt {
+		before = nil // what is there counts, not what was
+	}
+	running, differences := deploy.ReadBack(d.Workload, d.Images, job.Attempt.Hide(seen), before, d.StateChanges)
 	return running, h.reasons(differences), nil
 }
 

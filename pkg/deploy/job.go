@@ -136,7 +136,7 @@ func (d *deployment) run(ctx context.Context, expected *release.Plan) error {
 	if d.watch, err = newWatch(ctx, d.engine, d.Workload, d.Timeout, d.Settle); err != nil {
 		return err
 	}
-	for _, phase := range []func(context.Context, release.Plan) error{d.leftovers, d.surroundings, d.services, d.extras, d.settled} {
+	for _, phase := range []func(context.Context, release.Plan) error{d.leftovers, d.surroundings, d.services, d.extras, d.settled, d.adopt} {
 		if err := phase(ctx, plan); err != nil {
 			return err
 		}

@@ -34,6 +34,9 @@ type Options struct {
 	// Recreate names services to recreate whatever else is found, because they
 	// drifted.
 	Recreate map[string]bool
+	// Adopt takes containers over that somebody else made and that are just what
+	// the workload asks for, and what volumes there are with them.
+	Adopt bool
 	// Attempt is the one under way, whose containers no record knows yet.
 	Attempt Attempt
 }
@@ -116,6 +119,9 @@ func (p *planner) service(s release.ServiceSpec) {
 	to := s.Image.Digest.String()
 	if !there {
 		p.add(release.Step{Service: s.Name, Action: ActionCreate, To: to, Cause: "missing"})
+		return
+	}
+	if p.adoption(s, have) {
 		return
 	}
 	action, cause := p.verdict(s, have)

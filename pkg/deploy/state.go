@@ -45,7 +45,7 @@ func (p *planner) state() {
 
 // change adds a finding about volumes: it blocks unless one of them was named.
 func (p *planner) change(r release.Reason, volumes ...string) {
-	if slices.ContainsFunc(volumes, func(v string) bool { return v != "" && slices.Contains(p.o.AcceptLoss, v) }) {
+	if p.o.Adopt || slices.ContainsFunc(volumes, func(v string) bool { return v != "" && slices.Contains(p.o.AcceptLoss, v) }) {
 		p.plan.Accepted = append(p.plan.Accepted, r)
 		return
 	}

@@ -45,6 +45,9 @@ func undo(ctx context.Context, e *guarded, j Job) (err error) {
 	if err := startAll(ctx, e, v, seen, j.Workload); err != nil {
 		return err
 	}
+	if err := forget(ctx, e, j.Workload.Project, seen, func(v release.ObservedVolume) bool { return v.Labels[release.LabelSequence] == j.Attempt.Label() }); err != nil {
+		return err
+	}
 	return removeNetworks(ctx, e, j)
 }
 
@@ -184,7 +187,13 @@ func clean(ctx context.Context, e Engine, target, project string) error {
 			return err
 		}
 	}
-	return nil
+	if !slices.ContainsFunc(seen.Volumes, func(v release.ObservedVolume) bool { return v.Labels[release.LabelAdopted] != "" }) {
+		return nil
+	}
+	if seen, err = e.Observe(ctx, project); err != nil {
+		return err
+	}
+	return forget(ctx, e, project, seen, gone(seen))
 }
 
 // replacedFirst lists what was put aside, those with a successor first: with

@@ -52,6 +52,7 @@ func (h *Host) Observe(ctx context.Context, project string) (release.Observed, e
 		seen.Containers = append(seen.Containers, c)
 	}
 	slices.SortFunc(seen.Containers, func(a, b release.Container) int { return strings.Compare(a.Name, b.Name) })
+	seen.TakeOver(project)
 	return seen, nil
 }
 

@@ -207,6 +207,9 @@ type Desired struct {
 	Attempt Attempt
 	// Redeploy recreates what runs even if nothing differs.
 	Redeploy bool
+	// Adopt takes over, as they run, containers that somebody else made and that
+	// are just what the workload asks for.
+	Adopt bool
 	// StateChanges names the volumes that may be new, other ones, empty or gone;
 	// KnownChanges those of which the last record says so.
 	StateChanges, KnownChanges []string

@@ -19,6 +19,9 @@ type PromoteOptions struct {
 	AllowDirty  bool
 	Redeploy    bool // recreate what runs even if nothing differs
 	DryRun      bool
+	// Adopt takes over what runs already and is just what the release says,
+	// without a restart; what volumes there are counts as meant.
+	Adopt bool
 	// Wait is how long to wait for another promotion of the environment to end;
 	// 0 is not at all.
 	Wait time.Duration
@@ -122,6 +125,9 @@ func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, e
 func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (Promotion, error) {
 	if len(o.StateChanges) > 0 && o.Reason == "" && !o.DryRun {
 		return Promotion{Environment: o.Environment}, release.Misuse(`say why: --reason "…"; it goes into the ledger`, "a change of state needs a reason")
+	}
+	if o.Adopt && o.Redeploy {
+		return Promotion{Environment: o.Environment}, release.Misuse("leave one of them out", "--adopt restarts nothing, --redeploy everything")
 	}
 	deadline := time.Now().Add(o.Wait)
 	for try := 1; ; try++ {
@@ -512,7 +518,7 @@ func failing(d release.Decision) []release.Reason {
 func (r *promotion) record(phase release.Phase) release.Record {
 	d := r.decision
 	rec := release.Record{Phase: phase, Kind: r.kind, Environment: r.env.Name, Release: r.subject.Digest,
-		Version: r.document.Release.Version, Revision: r.document.Release.Revision, Decision: &d, Reason: r.options.Reason, StateChanges: r.options.StateChanges}
+		Version: r.document.Release.Version, Revision: r.document.Release.Revision, Decision: &d, Reason: r.options.Reason, StateChanges: r.options.StateChanges, Adopt: r.options.Adopt}
 	if r.current != nil {
 		rec.From = r.current.Record.Release
 	}

@@ -85,7 +85,7 @@ func (r *promotion) reopen(ctx context.Context) (*release.Entry, error) {
 	}
 	r.kind, r.source = open.Record.Kind, r.p.Project.Registry
 	r.resumed, r.began = true, r.firstOf(open).Signer.Name
-	r.options.Reason, r.options.StateChanges = open.Record.Reason, open.Record.StateChanges
+	r.options.Reason, r.options.StateChanges, r.options.Adopt = open.Record.Reason, open.Record.StateChanges, open.Record.Adopt
 	r.subject = release.Subject{Repository: r.p.Project.Repository(r.source), Digest: open.Record.Release}
 	return &open, nil
 }

@@ -310,8 +310,9 @@ func (l *look) record(ctx context.Context) error {
 
 // overtaken says which promotion of the environment began since it was looked.
 func (l *look) overtaken(now release.History) string {
-	for _, e := range now[min(len(l.history), len(now)):] {
-		if r := e.Record; r.Environment == l.env.Name && slices.Contains([]release.Phase{release.Intended, release.Deployed, release.RolledBack}, r.Phase) {
+	last := l.history[len(l.history)-1].Record.Sequence // it has a deployed record
+	for _, e := range now {
+		if r := e.Record; r.Sequence > last && r.Environment == l.env.Name && slices.Contains([]release.Phase{release.Intended, release.Deployed, release.RolledBack}, r.Phase) {
 			return fmt.Sprintf("record %d (%s, by %s) came while it was looked", r.Sequence, r.Phase, who(r.Actor))
 		}
 	}

@@ -372,6 +372,7 @@ type fakeHost struct {
 	checks     []release.WatchedCheck
 	lookErr    error
 	looking    func() // in the middle of Look
+	adopts     bool   // the last Apply was to adopt
 }
 
 type targets struct{ *world }
@@ -425,7 +426,7 @@ func (h *fakeHost) Uptime(context.Context, pipeline.Desired) (time.Duration, err
 }
 
 func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
-	h.redone = d.Recreate
+	h.redone, h.adopts = d.Recreate, d.Adopt
 	if len(d.Recreate) > 0 {
 		h.drift = pipeline.DriftReport{}
 	}

@@ -68,6 +68,8 @@ type Record struct {
 	// StateChanges names the volumes that were accepted to be new, other ones,
 	// empty or gone; Reason says why.
 	StateChanges []string `json:"stateChanges,omitempty"`
+	// Adopt says that what ran already was to be taken over.
+	Adopt bool `json:"adopt,omitempty"`
 	// Rules is the digest of trust, environments and policies in force.
 	Rules Digest `json:"rules,omitzero"`
 	// Trust is who may say what under these rules. It stands in the first

@@ -26,6 +26,7 @@ func (f *Fake) Observe(ctx context.Context, project string) (seen release.Observ
 			}
 		}
 		slices.SortFunc(seen.Containers, func(a, b release.Container) int { return strings.Compare(a.Name, b.Name) })
+		seen.TakeOver(project)
 		return nil
 	})
 	return seen, err
