@@ -27,6 +27,7 @@ var (
 	b11    = flag.String("b11", "", "measure smoke runs beside docker compose, and write smoke.md and smoke.json here")
 	b11Run = flag.Int("runs", 10, "runs of each tool on tuned chains; untuned ones have 3")
 	depths = flag.Int("depth", 5, "the longest chain")
+	from   = flag.Int("from", 1, "the shortest chain; what is known of shorter ones stays")
 	health = flag.String("health", "", "only these health checks: tuned or untuned; what is known of the others stays")
 )
 
@@ -155,7 +156,7 @@ func TestB11(t *testing.T) {
 		if *health != "" && *health != kind {
 			continue
 		}
-		for depth := 1; depth <= *depths; depth++ {
+		for depth := *from; depth <= *depths; depth++ {
 			runs := *b11Run
 			if kind == bench.Untuned {
 				runs = min(runs, 3)
