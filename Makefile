@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability drift-table fuzz bench bench-ledger bench-hosts bench-smoke tampering lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-smoke tampering lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -68,6 +68,10 @@ reliability: build ## promotions killed everywhere, raced, let down by disks: do
 	go build -o bin/reliability ./internal/reliability/cmd; \
 	nice bin/reliability -work '$(CURDIR)/bin/reliability.d' -rows '$(CURDIR)/bin/reliability.jsonl' -races-file '$(CURDIR)/bin/races.json' -table '$(CURDIR)/docs/reliability.md' \
 	-points '$(or $(POINTS),0)' -randoms '$(or $(RANDOMS),200)' -races '$(ROUNDS)' -lanes '$(or $(KILL_LANES),1)' -clean
+
+survive: build ## 200 promotions and rollbacks of the example under load: the table in docs/state.md; takes an hour
+	@$(setup); CI=true PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -timeout 3h -v -run TestStateSurvives ./internal/e2e \
+	-args -promotions '$(or $(PROMOTIONS),200)' -survived '$(CURDIR)/docs/state.md'
 
 drift-table: ## every change by hand with docker, and what drift calls it: docs/drift.md; takes minutes
 	@$(setup); CI=true go test -tags=engine -count=1 -timeout 20m -run TestEveryFlag ./pkg/deploy -table '$(CURDIR)/docs/drift.md'

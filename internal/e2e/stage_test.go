@@ -240,15 +240,20 @@ func (s *stage) git(t *testing.T, args ...string) string {
 // docker asks the engine with a tool that is not ours.
 func docker(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := exec.Command("docker", args...).Output()
+	out, err := dockerOutput(t.Context(), args...)
 	if err != nil {
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			t.Fatalf("docker %q: %v\n%s", args, err, exit.Stderr)
-		}
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(out))
+	return out
+}
+
+func dockerOutput(ctx context.Context, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, "docker", args...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("docker %q: %w: %s", args, err, exit.Stderr)
+	}
+	return strings.TrimSpace(string(out)), err
 }
 
 // get asks the registry over plain HTTP.
