@@ -10,7 +10,8 @@ import (
 )
 
 // The project's files. Both services only wait; what differs between versions
-// is a file in the image.
+// is a file in the image. The volume begins with one of them: an empty one
+// would not be let through a second time.
 const (
 	configuration = `name: NAME
 registry: ADDRESS/app
@@ -64,10 +65,18 @@ services:
 volumes:
   state: {}
 `
+	// Nothing happens to staging. It is asked seldom how it is, which leaves the
+	// machine to the trials.
+	staging = `name: NAME-staging
+services:
+  store: {healthcheck: {interval: 30s}}
+  worker: {healthcheck: {interval: 30s}}
+`
 	dockerfile = `FROM ADDRESS/base/python:bookworm
 ARG ROLE
 ENV ROLE=${ROLE}
 COPY version /srv/version
+COPY --chown=10001:10001 version /data/first
 USER 10001:10001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=1s --timeout=30s --retries=5 CMD ["test", "-s", "/srv/version"]
@@ -79,7 +88,7 @@ func (w *World) setUp(ctx context.Context) error {
 	fill := strings.NewReplacer("NAME", w.state.Name, "ADDRESS", w.address())
 	for name, text := range map[string]string{
 		"promote.yaml": configuration, "compose.yaml": composition, "Dockerfile": dockerfile,
-		"compose.staging.yml": "name: NAME-staging\n", "compose.production.yml": "name: NAME-production\n",
+		"compose.staging.yml": staging, "compose.production.yml": "name: NAME-production\n",
 		"compose.first.yml": "name: NAME-first\n",
 		".gitignore":        ".promote/\n",
 	} {
