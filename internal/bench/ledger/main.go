@@ -2,6 +2,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -256,13 +257,30 @@ func auditing(ctx context.Context, dir, cache string) (bench.LedgerAudit, error)
 		return bench.LedgerAudit{}, err
 	}
 	cmd := exec.CommandContext(ctx, self, "audit", dir, cache)
-	cmd.Stderr = os.Stderr
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, os.Stderr
 	took, err := timed(cmd.Run)
 	if err != nil {
 		return bench.LedgerAudit{}, fmt.Errorf("verifying: %w", err)
 	}
-	usage := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-	return bench.LedgerAudit{Seconds: took.Seconds(), Peak: usage.Maxrss << 10}, nil
+	peak, err := strconv.ParseInt(strings.TrimSpace(said.String()), 10, 64)
+	return bench.LedgerAudit{Seconds: took.Seconds(), Peak: peak}, err
+}
+
+// peak is the most memory in bytes that this process has had since it was
+// executed. What wait4 says of a child holds what its parent had, too.
+func peak() (int64, error) {
+	raw, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(raw)) {
+		if text, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(text), " kB"), 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, errors.New("/proc/self/status: no VmHWM")
 }
 
 func audit(ctx context.Context, dir, cache string) error {
@@ -276,6 +294,11 @@ func audit(ctx context.Context, dir, cache string) error {
 	if err == nil && found.Result != "passed" {
 		err = fmt.Errorf("%+v", found.Findings)
 	}
+	if err != nil {
+		return err
+	}
+	most, err := peak()
+	fmt.Println(most)
 	return err
 }
 
