@@ -16,3 +16,6 @@ func NameAtMost(ranges int) (undo func()) {
 	mostRanges = ranges
 	return func() { mostRanges = before }
 }
+
+// Compactable is compactable.
+var Compactable = compactable
