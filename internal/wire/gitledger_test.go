@@ -85,6 +85,8 @@ func TestTwoClonesShareALedger(t *testing.T) {
 		{ci, "unfreeze staging --reason done", 0, "staging"},
 		{laptop, "log staging", 0, "done"},
 		{laptop, "audit verify", 0, ""},
+		{ci, "ledger compact --dry-run --older-than 1ms", 0, "nothing to compact: all 2 records stay"},
+		{laptop, "ledger compact --archive a.export --older-than 1ms --offline", 0, "nothing to compact"},
 	} {
 		if code, text := promote(step.at, step.line); code != step.code || !strings.Contains(text, step.says) {
 			t.Fatalf("in %s, promote %s: exit %d, want %d and %q\n%s", filepath.Base(step.at), step.line, code, step.code, step.says, text)
