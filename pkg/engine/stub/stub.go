@@ -62,7 +62,6 @@ type Engine struct {
 // made is a container.
 type made struct {
 	container.InspectResponse
-	begun time.Time // when it was last started
 }
 
 // Count is what became of a stub so far.
