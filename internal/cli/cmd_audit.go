@@ -39,7 +39,7 @@ func (r *run) auditCommand() *cli.Command {
 	list := func(name, usage string) cli.Flag { return &cli.StringSliceFlag{Name: name, Usage: usage} }
 	return &cli.Command{Name: "audit", Usage: "what an auditor asks of the ledger", HideHelpCommand: true, Subcommands: []*cli.Command{
 		r.command(command{name: "verify", usage: "check every record, signature and checkpoint of the ledger, or of an exported one", arguments: "[FILE]", most: 1, flags: []cli.Flag{
-			list("checkpoint", "`FILE` with an earlier checkpoint that the log must contain, as a target keeps it; repeatable"),
+			list("checkpoint", "`FILE` with an earlier checkpoint that the log must contain, as a target keeps it, or the attestation of a decision; repeatable"),
 			list("archive", "`FILE` that holds lines that were taken out of the log, to verify them too; repeatable"),
 			list("key", "public key `FILE` of whoever signed the newest checkpoint, instead of promote.yaml; repeatable"),
 			text("trust", "trust `FILE`, or sha256 digest, that must be in force at the end, instead of promote.yaml"),

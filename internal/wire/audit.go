@@ -26,7 +26,7 @@ func audit(ctx context.Context, c *config.Config, o cli.AuditOptions) (release.L
 	}
 	options := ledger.AuditOptions{Anew: o.Anew}
 	for _, path := range o.Checkpoints {
-		text, err := readNamed("--checkpoint", path, 64<<10)
+		text, err := readNamed("--checkpoint", path, 16<<20) // an attestation holds all that was decided
 		if err != nil {
 			return release.LedgerAudit{}, err
 		}

@@ -3,6 +3,8 @@ package ledger
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 
@@ -44,7 +46,7 @@ func (a *auditor) openEarlier(list [][]byte) error {
 	for _, text := range list {
 		c, err := readNoted(text)
 		if err != nil {
-			return release.Misuse("give one as a target keeps it, or its three lines: origin, size, root hash", "the earlier checkpoint: %w", err)
+			return release.Misuse("give one as a target keeps it, the attestation of a decision, or its three lines: origin, size, root hash", "the earlier checkpoint: %w", err)
 		}
 		a.earlier = append(a.earlier, c)
 		a.wanted[c.TreeSize] = &capture{}
@@ -56,11 +58,41 @@ func (a *auditor) openEarlier(list [][]byte) error {
 func readNoted(text []byte) (noted, error) {
 	trimmed := bytes.TrimSpace(text)
 	if len(trimmed) > 0 && trimmed[0] == '{' {
+		if inner, ok, err := attestedCheckpoint(trimmed); err != nil {
+			return noted{}, err
+		} else if ok {
+			trimmed = inner
+		}
 		c, err := readCheckpoint(trimmed)
 		return noted{c, true}, err
 	}
 	c, err := ParseCheckpoint(string(trimmed) + "\n")
 	return noted{c, false}, err
+}
+
+// payloadTypeStatement is that of in-toto attestations.
+const payloadTypeStatement = "application/vnd.in-toto+json"
+
+// attestedCheckpoint takes the checkpoint out of the attestation of a decision,
+// a bundle or a bare envelope; ok is false where the bytes are none. Whoever
+// signed the attestation does not matter: the checkpoint is signed itself.
+func attestedCheckpoint(raw []byte) (envelope []byte, ok bool, err error) {
+	payload, err := payloadOf(raw, payloadTypeStatement)
+	if err != nil {
+		return nil, false, nil //nolint:nilerr // then it has to be a checkpoint
+	}
+	var statement struct {
+		Predicate struct {
+			Checkpoint string `json:"checkpoint"`
+		} `json:"predicate"`
+	}
+	if err := json.Unmarshal(payload, &statement); err != nil {
+		return nil, true, fmt.Errorf("reading the attestation: %w", err)
+	}
+	if statement.Predicate.Checkpoint == "" {
+		return nil, true, errors.New("the attestation holds no checkpoint; those of decisions do")
+	}
+	return []byte(statement.Predicate.Checkpoint), true, nil
 }
 
 // OriginOf gives the origin that the newest checkpoint of a log names, unverified.

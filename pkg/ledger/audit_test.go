@@ -138,15 +138,17 @@ func TestAuditAgainstEarlierCheckpoints(t *testing.T) {
 		earlier []byte
 		want    string
 	}{
-		"older":             {states[3], states[1].Checkpoint, ""},
-		"the same":          {states[3], states[3].Checkpoint, ""},
-		"noted down":        {states[3], []byte(now.Text), ""},
-		"newer":             {states[1], states[3].Checkpoint, "truncated"},
-		"newer, noted down": {states[1], []byte(now.Text), "truncated"},
-		"of a fork":         {states[3], forked.Checkpoint, "forked"},
-		"longer fork":       {states[2], forked.Checkpoint, "truncated"},
-		"before the fork":   {forked, states[1].Checkpoint, ""},
-		"of another log":    {states[3], another.Envelope, "origin"},
+		"older":                            {states[3], states[1].Checkpoint, ""},
+		"the same":                         {states[3], states[3].Checkpoint, ""},
+		"noted down":                       {states[3], []byte(now.Text), ""},
+		"newer":                            {states[1], states[3].Checkpoint, "truncated"},
+		"newer, noted down":                {states[1], []byte(now.Text), "truncated"},
+		"of a fork":                        {states[3], forked.Checkpoint, "forked"},
+		"longer fork":                      {states[2], forked.Checkpoint, "truncated"},
+		"before the fork":                  {forked, states[1].Checkpoint, ""},
+		"of another log":                   {states[3], another.Envelope, "origin"},
+		"attested":                         {states[3], attested(t, states[1].Checkpoint, false), ""},
+		"attested, of a fork, in a bundle": {states[3], attested(t, forked.Checkpoint, true), "forked"},
 	} {
 		found := audited(t, c.state, trust, c.earlier)
 		if got := shown(found); got != c.want {
@@ -157,11 +159,29 @@ func TestAuditAgainstEarlierCheckpoints(t *testing.T) {
 		}
 	}
 	m.Replace(states[3])
-	for _, text := range []string{"", "{}", "promote/test\n3\n", now.Text + "more\n", strings.Repeat("x", 1<<17)} {
+	for _, text := range []string{"", "{}", "promote/test\n3\n", now.Text + "more\n", strings.Repeat("x", 1<<17), string(attested(t, nil, true)), string(attested(t, []byte("promote/test"), false))} {
 		if _, err := l.Audit(t.Context(), nil, ledger.AuditOptions{Checkpoints: [][]byte{[]byte(text)}}); release.KindOf(err) != release.KindUsage {
 			t.Errorf("the checkpoint %.20q gave %v, want a usage error", text, err)
 		}
 	}
+}
+
+// attested is the attestation of a decision that holds a checkpoint.
+func attested(t *testing.T, checkpoint []byte, bundled bool) []byte {
+	t.Helper()
+	statement, err := json.Marshal(map[string]any{"_type": "https://in-toto.io/Statement/v1", "predicate": map[string]any{"checkpoint": string(checkpoint)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]any{"payload": statement, "payloadType": "application/vnd.in-toto+json", "signatures": []any{}}
+	if bundled {
+		out = map[string]any{"mediaType": release.MediaTypeBundle, "dsseEnvelope": out, "verificationMaterial": map[string]any{}}
+	}
+	raw, err := json.Marshal(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
 }
 
 // TestAuditWhereAnAppendIsUnderWay takes what a crash leaves for what it is.

@@ -24,10 +24,34 @@ func (r *promotion) intend(ctx context.Context) error {
 	rec.LeaseSeconds = int64(r.p.Project.Lease / time.Second)
 	entry, checkpoint, err := r.p.write(ctx, rec, size)
 	if err != nil {
-		return r.moved(ctx, err)
+		return r.takeBack(ctx, rec, r.moved(ctx, err))
 	}
 	r.intent, r.checkpoint = entry, checkpoint
 	return nil
+}
+
+// takeBack closes an intent that is there although writing it failed: it may
+// not survive a power cut, or nobody answered whether it was written. Nothing
+// has been done yet, and whoever is told so must not find it done by a resume.
+func (r *promotion) takeBack(ctx context.Context, rec release.Record, cause error) error {
+	if errors.Is(cause, release.ErrMoved) {
+		return cause
+	}
+	clean, cancel := closing(ctx)
+	defer cancel()
+	history, _, err := r.p.Ledger.Read(clean)
+	if err != nil {
+		return cause
+	}
+	open, ok := history.Open(r.env.Name)
+	if !ok || open.Record.Actor != rec.Actor || !open.Record.Time.Equal(rec.Time) || open.Record.Release != rec.Release {
+		return cause
+	}
+	r.intent = open
+	if _, err := r.closeRecord(clean, release.RolledBack, "ended before any target was touched: "+oneLine(cause)); err != nil {
+		return release.Faultf(release.KindOf(cause), "promote resume "+r.env.Name, "%w; record %d stays open, and closing it failed: %w", cause, open.Record.Sequence, err)
+	}
+	return cause
 }
 
 // attempt is the promotion whose containers these are: the first of a chain of
