@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,12 @@ func (s *stage) apart(t *testing.T) *stage {
 	}
 	two.rewrite(t, "promote.yaml", "registry: "+s.registry+"/agent\n", "registry: "+s.registry+"/two\n")
 	two.rewrite(t, "promote.yaml", "file: {path: .promote/ledger, shared: true}", "git: {remote: ../ledger.git}")
+	for _, env := range []string{"staging", "production"} { // the ports there are taken
+		two.rewrite(t, "promote.yaml", "envFile: ../"+env+".env", "envFile: ../two.env")
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "two.env"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	two.rewrite(t, "promote.yaml", "    after: staging\n", "    after: staging\n    approvals: {required: 2}\n")
 	for _, who := range []string{"alice", "bob"} {
 		two.promote(t, "keys", "generate", "../keys/"+who+".key").want(t, 0)
@@ -55,15 +62,21 @@ func (s *stage) apart(t *testing.T) *stage {
 	return &two
 }
 
-// down removes a project, with tools that are not ours.
+// down removes a project, with tools that are not ours. The test is over by
+// then, and its context with it.
 func down(t *testing.T, project string) {
+	ctx := context.WithoutCancel(t.Context())
 	for _, kind := range []struct{ list, remove []string }{
 		{[]string{"ps", "-aq"}, []string{"rm", "-f"}},
 		{[]string{"network", "ls", "-q"}, []string{"network", "rm"}},
 		{[]string{"volume", "ls", "-q"}, []string{"volume", "rm"}},
 	} {
-		if ids := strings.Fields(docker(t, append(kind.list, "--filter", "label=com.docker.compose.project="+project)...)); len(ids) > 0 {
-			docker(t, append(kind.remove, ids...)...)
+		ids, err := dockerOutput(ctx, append(kind.list, "--filter", "label=com.docker.compose.project="+project)...)
+		if err == nil && ids != "" {
+			_, err = dockerOutput(ctx, append(kind.remove, strings.Fields(ids)...)...)
+		}
+		if err != nil {
+			t.Error(err)
 		}
 	}
 }

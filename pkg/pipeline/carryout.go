@@ -44,7 +44,7 @@ func (r *promotion) takeBack(ctx context.Context, rec release.Record, cause erro
 		return cause
 	}
 	open, ok := history.Open(r.env.Name)
-	if !ok || open.Record.Actor != rec.Actor || !open.Record.Time.Equal(rec.Time) || open.Record.Release != rec.Release {
+	if !ok || !same(open.Record, rec) {
 		return cause
 	}
 	r.intent = open
@@ -52,6 +52,14 @@ func (r *promotion) takeBack(ctx context.Context, rec release.Record, cause erro
 		return release.Faultf(release.KindOf(cause), "promote resume "+r.env.Name, "%w; record %d stays open, and closing it failed: %w", cause, open.Record.Sequence, err)
 	}
 	return cause
+}
+
+// same reports whether a record of the ledger is the one that was to be written.
+// The ledger keeps milliseconds, and says by its signer who the actor is.
+func same(there, rec release.Record) bool {
+	a, b := there.Actor, rec.Actor
+	return a.User == b.User && a.Host == b.Host && a.Process == b.Process &&
+		there.Release == rec.Release && there.Time.Sub(rec.Time).Abs() < time.Second
 }
 
 // attempt is the promotion whose containers these are: the first of a chain of

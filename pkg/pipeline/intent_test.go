@@ -24,6 +24,7 @@ func (u *unsure) Append(ctx context.Context, r release.Record, size int64) (rele
 		}
 		return u.world.Append(ctx, r, size)
 	}
+	r.Time, r.Actor.Name = r.Time.Truncate(time.Millisecond), "as signed" // as the real one does
 	_, _, err := u.world.Append(ctx, r, size)
 	return release.Entry{}, release.Checkpoint{}, errors.Join(err, release.Unavailable("", "it may not survive a power cut"))
 }
@@ -35,6 +36,7 @@ func TestAnIntentThatMayNotLastIsTakenBack(t *testing.T) {
 	to(t, p, "staging")
 	before := len(w.records)
 	p.Ledger = &unsure{w, 1}
+	p.Now = func() time.Time { return time.Now().Truncate(time.Second).Add(123456789) }
 	_, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
 	wantKind(t, err, release.KindUnavailable)
 	if got := w.phases()[before:]; len(got) != 2 || got[0] != release.Intended || got[1] != release.RolledBack {
