@@ -31,6 +31,7 @@ func (s *stage) apart(t *testing.T) *stage {
 	two.tree = filepath.Join(s.dir, "two")
 	s.git(t, "clone", "-q", s.tree, two.tree)
 	s.git(t, "init", "-q", "--bare", filepath.Join(s.dir, "ledger.git"))
+	application := ""
 	for file, more := range map[string]string{"compose.staging.yml": "", "compose.prod.yml": "", "promote.yaml": agreed} {
 		raw, err := os.ReadFile(filepath.Join(s.tree, file))
 		if err != nil {
@@ -39,6 +40,9 @@ func (s *stage) apart(t *testing.T) *stage {
 		for line := range strings.Lines(string(raw)) {
 			if name, ok := strings.CutPrefix(line, "name: "); ok {
 				two.rewrite(t, file, line, "name: "+strings.TrimSpace(name)+"-two\n"+more)
+				if file == "promote.yaml" {
+					application = strings.TrimSpace(name) + "-two"
+				}
 			}
 		}
 	}
@@ -57,22 +61,23 @@ func (s *stage) apart(t *testing.T) *stage {
 	two.git(t, "commit", "-q", "-a", "-m", "two people have to agree")
 	t.Cleanup(func() {
 		for _, env := range []string{"staging", "production"} {
-			down(t, two.project(t, env))
+			down(t, "label=com.docker.compose.project="+two.project(t, env))
+			down(t, "name=promote-checkpoint-promote-"+application+"-"+env)
 		}
 	})
 	return &two
 }
 
-// down removes a project, with tools that are not ours. The test is over by
-// then, and its context with it.
-func down(t *testing.T, project string) {
+// down removes what a filter finds, with tools that are not ours. The test is
+// over by then, and its context with it.
+func down(t *testing.T, filter string) {
 	ctx := context.WithoutCancel(t.Context())
 	for _, kind := range []struct{ list, remove []string }{
 		{[]string{"ps", "-aq"}, []string{"rm", "-f"}},
 		{[]string{"network", "ls", "-q"}, []string{"network", "rm"}},
 		{[]string{"volume", "ls", "-q"}, []string{"volume", "rm"}},
 	} {
-		ids, err := dockerOutput(ctx, append(kind.list, "--filter", "label=com.docker.compose.project="+project)...)
+		ids, err := dockerOutput(ctx, append(kind.list, "--filter", filter)...)
 		if err == nil && ids != "" {
 			_, err = dockerOutput(ctx, append(kind.remove, strings.Fields(ids)...)...)
 		}
