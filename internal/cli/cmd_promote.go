@@ -163,6 +163,9 @@ func printPromotion(w io.Writer, p pipeline.Promotion) error {
 			fmt.Fprintf(w, "%s: %s\n", t.Name, ui.Clean(firstLine(t.Message)))
 		}
 	}
+	if n := len(p.Pruned); n > 0 {
+		fmt.Fprintf(w, "\nimages of older releases removed from targets: %d\n", n)
+	}
 	return nil
 }
 

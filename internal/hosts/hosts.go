@@ -131,6 +131,11 @@ func (h *host) Commit(ctx context.Context, d pipeline.Desired, guard pipeline.Gu
 	return deploy.Clean(ctx, h.Host, h.job(d, guard))
 }
 
+// Prune implements pipeline.Deployer.
+func (h *host) Prune(ctx context.Context, registry string, images []release.Digest, guard pipeline.Guard) ([]string, error) {
+	return h.RemoveUnused(ctx, registry+"/", images, guard)
+}
+
 // Undo implements pipeline.Deployer.
 func (h *host) Undo(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
 	err := deploy.Undo(ctx, h.Host, h.job(d, guard))

@@ -47,6 +47,9 @@ func (k *checker) environment(p path, name string, e Environment) {
 	}
 	k.strategy(p.key("strategy"), e)
 	k.snapshots(p.key("snapshots"), e.Snapshots)
+	if e.KeepReleases < 1 && k.number(p.key("keepReleases")) {
+		k.fail(p.key("keepReleases"), "a rollback needs the images of the release before", "expected at least 1, got %d", e.KeepReleases)
+	}
 }
 
 // maxWindows bounds what each look for the next opening goes through.

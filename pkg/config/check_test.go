@@ -205,6 +205,7 @@ func TestMistakes(t *testing.T) {
 		{env("targets: [{name: a, host: 'ssh://'}]"), `5:31: environments.staging.targets[0].host: "ssh://" names no host`},
 		{env("targets: []"), `5:14: environments.staging.targets: expected at least one target`},
 		{env("strategy: {parallel: 0}"), `5:26: environments.staging.strategy.parallel: expected at least 1, got 0`},
+		{env("keepReleases: 0"), `5:19: environments.staging.keepReleases: expected at least 1, got 0`},
 		{env("snapshots: {volumes: [a], keep: 0}"), `5:37: environments.staging.snapshots.keep: expected at least 1, got 0`},
 		{env("soak: 0s"), `5:11: environments.staging.soak: expected a duration above zero, got 0s`},
 		{env("approvals: {required: -1}"), `5:27: environments.staging.approvals.required: expected zero or more, got -1`},

@@ -25,6 +25,9 @@ type Environment struct {
 	Windows []Window `yaml:"windows"`
 	// How targets are changed.
 	Strategy Strategy `yaml:"strategy"`
+	// How many releases before the present one keep their images on the targets.
+	// Default: 2.
+	KeepReleases int `yaml:"keepReleases" jsonschema:"minimum=1"`
 	// What is kept of volumes before they are touched.
 	Snapshots *Snapshots `yaml:"snapshots"`
 }

@@ -162,6 +162,9 @@ func (c *Config) completeEnvironment(p path, e *Environment) {
 	if e.Snapshots != nil && c.absent(p.key("snapshots", "keep")) {
 		e.Snapshots.Keep = 5
 	}
+	if c.absent(p.key("keepReleases")) {
+		e.KeepReleases = release.KeptReleases
+	}
 	for i := range e.Windows {
 		e.Windows[i].Zone = orElse(e.Windows[i].Zone, "UTC")
 	}
@@ -279,7 +282,7 @@ func (c *Config) Environments() []release.Environment {
 
 func (e Environment) noun(name string) release.Environment {
 	out := release.Environment{
-		Name: name, After: e.After, Registry: e.Registry, Soak: e.Soak, OnFailure: e.Strategy.OnFailure,
+		Name: name, After: e.After, Registry: e.Registry, Soak: e.Soak, OnFailure: e.Strategy.OnFailure, KeepReleases: e.KeepReleases,
 		Strategy:  release.Strategy{Canary: e.Strategy.Canary, Pause: e.Strategy.Pause, Parallel: e.Strategy.Parallel},
 		Approvals: release.Approvals{Required: e.Approvals.Required},
 	}

@@ -80,8 +80,8 @@ func TestTheExampleLoads(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantChain := []release.Environment{
-		{Name: "staging", Registry: "ghcr.io/acme/openclaw", OnFailure: "rollback", Strategy: release.Strategy{Parallel: 1}, Targets: []release.Target{{Name: "stage-1", Host: "ssh://deploy@stage-1"}}},
-		{Name: "production", After: "staging", Registry: "registry.prod.acme.dev/openclaw", Soak: 2 * time.Hour, OnFailure: "rollback",
+		{Name: "staging", Registry: "ghcr.io/acme/openclaw", OnFailure: "rollback", KeepReleases: 2, Strategy: release.Strategy{Parallel: 1}, Targets: []release.Target{{Name: "stage-1", Host: "ssh://deploy@stage-1"}}},
+		{Name: "production", After: "staging", Registry: "registry.prod.acme.dev/openclaw", Soak: 2 * time.Hour, OnFailure: "rollback", KeepReleases: 2,
 			Strategy:  release.Strategy{Canary: 1, Pause: 10 * time.Minute, Parallel: 4},
 			Approvals: release.Approvals{Required: 2, NotBy: []release.Role{release.Builder, release.Promoter}}, Windows: []release.Window{window},
 			Targets: []release.Target{{Name: "prod-1", Host: "ssh://deploy@prod-1"}, {Name: "prod-2", Host: "ssh://deploy@prod-2"}}},
@@ -124,7 +124,7 @@ func TestDefaults(t *testing.T) {
 	want := defaults()
 	want.Name, want.Registry = "openclaw", "ghcr.io/acme/openclaw"
 	want.Environments = map[string]Environment{"staging": {
-		Registry: "ghcr.io/acme/openclaw", Targets: []Target{{Name: "local"}}, Strategy: Strategy{Parallel: 1, OnFailure: "rollback"},
+		Registry: "ghcr.io/acme/openclaw", Targets: []Target{{Name: "local"}}, Strategy: Strategy{Parallel: 1, OnFailure: "rollback"}, KeepReleases: 2,
 	}}
 	if !reflect.DeepEqual(c.File, want) {
 		t.Errorf("got  %+v\nwant %+v", c.File, want)

@@ -219,11 +219,14 @@ func (r *promotion) finish(run context.Context) (Promotion, error) {
 	if err != nil {
 		return r.result(&r.intent), release.Faultf(release.KindBroken, "promote resume "+r.env.Name, "%s runs on every target and could not be recorded: %w", r.document.Release.Version, err)
 	}
+	pruned := r.prune(run)
 	r.unlock(ctx)
 	if err := r.hook(run, PostDeploy, entry); err != nil {
 		event.Warnf(run, "%s is deployed; %v", r.document.Release.Version, err)
 	}
-	return r.result(&entry), nil
+	out := r.result(&entry)
+	out.Pruned = pruned
+	return out, nil
 }
 
 // closeRecord appends the outcome of the intent.
@@ -246,6 +249,9 @@ func (r *promotion) closeRecord(ctx context.Context, phase release.Phase, reason
 			return entry, release.Faultf(release.KindHeld, "promote status "+r.env.Name, "somebody else took over record %d", r.intent.Record.Sequence)
 		}
 		entry, r.checkpoint, err = r.p.write(ctx, r.p.complete(rec), checkpoint.TreeSize)
+		if err == nil {
+			r.history = append(history, entry)
+		}
 		if err == nil || !errors.Is(err, release.ErrMoved) {
 			return entry, err
 		}

@@ -267,6 +267,9 @@ type Deployer interface {
 	Apply(ctx context.Context, d Desired, guard Guard) error
 	// Commit removes what Apply replaced.
 	Commit(ctx context.Context, d Desired, guard Guard) error
+	// Prune removes those of the images that lie in the environment's registry
+	// under its name, as far as no container uses them, and gives their names.
+	Prune(ctx context.Context, registry string, images []release.Digest, guard Guard) ([]string, error)
 	// Undo brings back what the attempt replaced, from observation only.
 	Undo(ctx context.Context, d Desired, guard Guard) error
 	// ReadBack says what runs after Apply; the reasons say what differs from d.

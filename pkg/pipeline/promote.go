@@ -44,6 +44,9 @@ type Promotion struct {
 	// Plan is set by a dry run, and Rollout with it.
 	Plan    *release.Plan `json:"plan,omitempty"`
 	Rollout *Rollout      `json:"rollout,omitempty"`
+	// Pruned are images that were removed from targets because nothing needs them
+	// any more.
+	Pruned []PrunedImage `json:"pruned,omitempty"`
 	// Unchanged is true when everything ran already and nothing was recorded.
 	Unchanged bool `json:"unchanged,omitempty"`
 }
@@ -53,6 +56,12 @@ type PromotedImage struct {
 	Service    string         `json:"service"`
 	Repository string         `json:"repository"`
 	Digest     release.Digest `json:"digest"`
+}
+
+// PrunedImage is an image that was removed from a target.
+type PrunedImage struct {
+	Target string `json:"target"`
+	Image  string `json:"image"` // as its engine called it
 }
 
 // DecisionResult is a decision as results show it.

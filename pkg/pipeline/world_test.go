@@ -34,9 +34,10 @@ type world struct {
 	beats       map[int64]int64
 	hosts       map[string]*fakeHost
 	verdicts    func(release.Facts) []release.Verdict
-	spoiled     string          // makes builds give other digests
-	moveOnce    bool            // somebody else writes between reading and appending
-	onSave      func(*fakeHost) // when a checkpoint is saved
+	spoiled     string               // makes builds give other digests
+	moveOnce    bool                 // somebody else writes between reading and appending
+	onSave      func(*fakeHost)      // when a checkpoint is saved
+	onRecord    func(release.Record) // when one was appended
 	roles       []release.Role
 	key         string // whose key signs
 	t           *testing.T
@@ -294,6 +295,9 @@ func (w *world) Append(_ context.Context, r release.Record, size int64) (release
 	}
 	w.records = append(w.records, e)
 	w.journal = append(w.journal, "record "+string(r.Phase))
+	if w.onRecord != nil {
+		w.onRecord(r)
+	}
 	return e, release.Checkpoint{TreeSize: size + 1, Envelope: fmt.Appendf(nil, "%d", size+1)}, nil
 }
 
@@ -371,8 +375,10 @@ type fakeHost struct {
 	services   []release.WatchedService
 	checks     []release.WatchedCheck
 	lookErr    error
-	looking    func() // in the middle of Look
-	adopts     bool   // the last Apply was to adopt
+	looking    func()           // in the middle of Look
+	adopts     bool             // the last Apply was to adopt
+	images     []release.Digest // that were to be pruned
+	pruneErr   error
 }
 
 type targets struct{ *world }
@@ -467,6 +473,19 @@ func (h *fakeHost) Commit(context.Context, pipeline.Desired, pipeline.Guard) err
 	}
 	h.committed, h.replaced = true, nil
 	return nil
+}
+
+func (h *fakeHost) Prune(ctx context.Context, registry string, images []release.Digest, guard pipeline.Guard) ([]string, error) {
+	h.w.note("%s prunes %d", h.name, len(images))
+	if err := cmp.Or(guard(ctx), h.pruneErr); err != nil {
+		return nil, err
+	}
+	h.images = images
+	var names []string
+	for _, d := range images {
+		names = append(names, registry+"/planner@"+d.String())
+	}
+	return names, nil
 }
 
 func (h *fakeHost) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.Running, []release.Reason, error) {

@@ -28,6 +28,9 @@ type Environment struct {
 	Windows []Window `json:"windows,omitempty"`
 	// OnFailure is "rollback" or "stop".
 	OnFailure string `json:"onFailure"`
+	// KeepReleases is how many releases before the present one keep their images
+	// on the targets; 0 is KeptReleases.
+	KeepReleases int `json:"keepReleases,omitempty"`
 	// Strategy says in which order its targets are changed.
 	Strategy Strategy `json:"strategy,omitzero"`
 }

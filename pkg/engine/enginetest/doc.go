@@ -22,6 +22,7 @@ type Engine interface {
 	ImageID(ctx context.Context, s release.Subject) (id string, present bool, err error)
 	Pull(ctx context.Context, s release.Subject) error
 	RemoveImage(ctx context.Context, s release.Subject) error
+	RemoveUnused(ctx context.Context, prefix string, digests []release.Digest, guard func(context.Context) error) ([]string, error)
 
 	CreateNetwork(ctx context.Context, project string, n release.NetworkSpec, labels map[string]string) error
 	RemoveNetwork(ctx context.Context, name string) error

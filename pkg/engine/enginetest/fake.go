@@ -210,6 +210,39 @@ func (f *Fake) RemoveImage(ctx context.Context, s release.Subject) error {
 	})
 }
 
+// RemoveUnused forgets pulled images that no container uses.
+func (f *Fake) RemoveUnused(ctx context.Context, prefix string, digests []release.Digest, guard func(context.Context) error) (removed []string, err error) {
+	for _, s := range f.unused(prefix, digests) {
+		if err := guard(ctx); err != nil {
+			return removed, err
+		}
+		err := f.call(ctx, "removeImage", s.String(), func() error {
+			delete(f.images, s)
+			return nil
+		})
+		if err != nil {
+			return removed, err
+		}
+		removed = append(removed, s.String())
+	}
+	return removed, nil
+}
+
+func (f *Fake) unused(prefix string, digests []release.Digest) (list []release.Subject) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for s := range f.images {
+		used := false
+		for _, c := range f.containers {
+			used = used || c.Reference == s.String()
+		}
+		if !used && strings.HasPrefix(s.Repository, prefix) && slices.Contains(digests, s.Digest) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
 // CreateNetwork makes a network unless it is there.
 func (f *Fake) CreateNetwork(ctx context.Context, project string, n release.NetworkSpec, labels map[string]string) error {
 	return f.call(ctx, "createNetwork", n.Name, func() error {

@@ -137,12 +137,37 @@ func (s *suite) pull(t *testing.T) {
 	if err := s.Engine.RemoveImage(s.ctx, s.Image); err == nil {
 		t.Error("an image in use was removed")
 	}
+	prefix, _, _ := strings.Cut(s.Image.Repository, "/")
+	s.unused("an image in use", 0, prefix+"/", s.Image.Digest)
 	s.must(s.Engine.Remove(s.ctx, container))
+	s.unused("an image with another digest", 0, prefix+"/", s.Absent.Digest)
+	s.unused("an image of another registry", 0, "registry.invalid/", s.Image.Digest)
+	fence := errors.New("not ours any more")
+	if removed, err := s.Engine.RemoveUnused(s.ctx, prefix+"/", []release.Digest{s.Image.Digest}, func(context.Context) error { return fence }); len(removed) > 0 || !errors.Is(err, fence) {
+		t.Errorf("past its guard: removed %v, %v", removed, err)
+	}
+	if _, present, err := s.Engine.ImageID(s.ctx, s.Image); !present || err != nil {
+		t.Errorf("an image that was to stay: present %t, %v", present, err)
+	}
+	s.unused("an image that nothing uses", 1, prefix+"/", s.Absent.Digest, s.Image.Digest)
+	s.unused("an image that is gone", 0, prefix+"/", s.Image.Digest)
+	if _, present, err := s.Engine.ImageID(s.ctx, s.Image); present || err != nil {
+		t.Errorf("an image that nothing uses: present %t, %v", present, err)
+	}
+	s.must(s.Engine.Pull(s.ctx, s.Image))
 	for range 2 {
 		s.must(s.Engine.RemoveImage(s.ctx, s.Image))
 	}
 	if _, present, err := s.Engine.ImageID(s.ctx, s.Image); present || err != nil {
 		t.Errorf("a removed image: present %t, %v", present, err)
+	}
+}
+
+func (s *suite) unused(what string, want int, prefix string, digests ...release.Digest) {
+	s.t.Helper()
+	guard := func(context.Context) error { return nil }
+	if removed, err := s.Engine.RemoveUnused(s.ctx, prefix, digests, guard); len(removed) != want || err != nil {
+		s.t.Errorf("removing %s: %v, %v; want %d", what, removed, err, want)
 	}
 }
 
