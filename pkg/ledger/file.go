@@ -123,6 +123,19 @@ func (s *fileStore) share(ctx context.Context) (unlock func(), err error) {
 	return func() { _ = lock.Close() }, nil
 }
 
+// hold takes the exclusive lock of a store that is as it was read.
+func (s *fileStore) hold(ctx context.Context, from Position) (*flock.Flock, error) {
+	lock := flock.New(s.path(lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
+	if err := s.acquire(ctx, lock.TryLockContext); err != nil {
+		return nil, s.unwritable(err)
+	}
+	if err := s.unchanged(from); err != nil {
+		_ = lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
 // Write appends under the exclusive lock. The checkpoint is written first: a
 // full disk shows before the log is touched. Both are durable before the
 // rename; which of them is first does not matter, so the disk is asked for both
@@ -131,14 +144,11 @@ func (s *fileStore) Write(ctx context.Context, from Position, add, checkpoint []
 	if err := s.make(); err != nil {
 		return s.unwritable(err)
 	}
-	lock := flock.New(s.path(lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
-	if err := s.acquire(ctx, lock.TryLockContext); err != nil {
-		return s.unwritable(err)
-	}
-	defer lock.Close()
-	if err := s.unchanged(from); err != nil {
+	lock, err := s.hold(ctx, from)
+	if err != nil {
 		return err
 	}
+	defer lock.Close()
 	// A writer that was killed after its rename may have left the directory
 	// unsynced; two appends without a durable checkpoint must never pile up.
 	if !s.isDurable(from.Checkpoint) {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"os"
 
-	"github.com/gofrs/flock"
-
 	"github.com/promote-dev/promote/pkg/release"
 )
 
@@ -16,15 +14,12 @@ const rewrittenFile = "log.next"
 // Rewrite writes the log beside the old one, under the exclusive lock. The
 // rename is the moment at which it counts.
 func (s *fileStore) Rewrite(ctx context.Context, from Position, log []byte) error {
-	lock := flock.New(s.path(lockFile), flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o644))
-	if err := s.acquire(ctx, lock.TryLockContext); err != nil {
-		return s.unwritable(err)
-	}
-	defer lock.Close()
-	if err := s.unchanged(from); err != nil {
+	lock, err := s.hold(ctx, from)
+	if err != nil {
 		return err
 	}
-	err := s.replacement(log)
+	defer lock.Close()
+	err = s.replacement(log)
 	if err == nil {
 		err = s.step("rename log")
 	}

@@ -59,7 +59,7 @@ func readFile(path string) (string, []byte, error) {
 		if errors.As(err, &inner) { // the path is said once
 			err = inner.Err
 		}
-		return "", nil, release.Faultf(release.KindConfig, "check sign.key; "+makeKey, "opening key %s: %w", path, err)
+		return "", nil, release.Faultf(release.KindConfig, "check sign.key, or --key where it was given; "+makeKey, "opening key %s: %w", path, err)
 	}
 	// Looked at first, because opening a named pipe waits for a writer.
 	info, err := os.Stat(path)

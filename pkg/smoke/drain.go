@@ -41,8 +41,10 @@ func (o Options) stopTest() StopTest {
 	return t
 }
 
+// changes reports whether a request may change something: it has a body, or
+// another method than those that only read.
 func changes(h HTTP) bool {
-	return h.Body != "" || slices.Contains([]string{http.MethodPost, http.MethodPut, http.MethodPatch}, h.Method)
+	return h.Body != "" || !slices.Contains([]string{"", http.MethodGet, http.MethodHead, http.MethodOptions}, h.Method)
 }
 
 // drain stops a service while requests are under way: all but the last byte of

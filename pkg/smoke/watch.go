@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -122,17 +121,12 @@ func (r *run) notAsked(c Check) string {
 		return "nothing runs for service " + c.Service
 	case !wanted && len(c.Script) > 0:
 		return "nobody knows what a script does; watch: true runs it"
-	case !wanted && c.HTTP != nil && !onlyReads(*c.HTTP):
+	case !wanted && c.HTTP != nil && changes(*c.HTTP):
 		return "it may change something; watch: true asks it"
 	case c.HTTP != nil && portOf(s, c.HTTP.Port) == 0:
 		return "the service publishes no port; write port"
 	}
 	return ""
-}
-
-// onlyReads reports whether a request is one that by its method changes nothing.
-func onlyReads(h HTTP) bool {
-	return h.Body == "" && slices.Contains([]string{"", http.MethodGet, http.MethodHead, http.MethodOptions}, h.Method)
 }
 
 // asksOfRun reports whether a check is about the word of a smoke run.

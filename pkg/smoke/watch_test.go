@@ -154,7 +154,7 @@ func TestWatchFailsWhatFails(t *testing.T) {
 		Check{Name: "log", Service: "planner", Log: "^ready$", Watch: &yes},
 		Check{Name: "post", Service: "planner", HTTP: &HTTP{Path: "/task", Method: "POST"}, Watch: &yes},
 		Check{Name: "tcp", Service: "planner", TCP: 9},
-		Check{Name: "script", Script: []string{"story"}, Contains: "agent 127.0.0.1:" + l.port, Watch: &yes},
+		Check{Name: "script", Script: []string{"story"}, Contains: "agent 127.0.0.1:" + l.port, Watch: &yes, Within: 30 * time.Second},
 	)
 	for name, why := range map[string]string{"http": "503", "exec": "exit code 3", "calm": "logged panic: no", "log": "no line", "post": "503", "tcp": "not reachable"} {
 		if got[name].Result != "failed" || !strings.Contains(got[name].Detail, why) {
