@@ -1,6 +1,7 @@
 package smoke
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -81,7 +82,7 @@ func serve(t *testing.T) (*live, *[]string) {
 func (l *live) watch(t *testing.T, change func(*WatchOptions), checks ...Check) map[string]release.WatchedCheck {
 	t.Helper()
 	for i := range checks {
-		checks[i].Timeout = 60 * time.Millisecond
+		checks[i].Timeout = cmp.Or(checks[i].Timeout, 60*time.Millisecond)
 	}
 	o := WatchOptions{Project: "agent", Engine: l, Containers: map[string]release.Container{"planner": l.container()}, Checks: checks}
 	if change != nil {
@@ -154,7 +155,7 @@ func TestWatchFailsWhatFails(t *testing.T) {
 		Check{Name: "log", Service: "planner", Log: "^ready$", Watch: &yes},
 		Check{Name: "post", Service: "planner", HTTP: &HTTP{Path: "/task", Method: "POST"}, Watch: &yes},
 		Check{Name: "tcp", Service: "planner", TCP: 9},
-		Check{Name: "script", Script: []string{"story"}, Contains: "agent 127.0.0.1:" + l.port, Watch: &yes, Within: 30 * time.Second},
+		Check{Name: "script", Script: []string{"story"}, Contains: "agent 127.0.0.1:" + l.port, Watch: &yes, Timeout: 30 * time.Second},
 	)
 	for name, why := range map[string]string{"http": "503", "exec": "exit code 3", "calm": "logged panic: no", "log": "no line", "post": "503", "tcp": "not reachable"} {
 		if got[name].Result != "failed" || !strings.Contains(got[name].Detail, why) {
