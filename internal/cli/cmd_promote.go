@@ -85,7 +85,7 @@ func (r *run) promoteCommands() []*cli.Command {
 				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger (required)"}, stateChangeFlag(), waitFlag(),
 			}, action: r.rollback}),
 		r.command(command{name: "resume", usage: "finish or undo what was interrupted", arguments: "ENV", least: 1, most: 1,
-			flags: []cli.Flag{dryRunFlag()}, action: r.resume}),
+			flags: []cli.Flag{dryRunFlag(), &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, stateChangeFlag()}, action: r.resume}),
 	}
 }
 
@@ -112,7 +112,9 @@ func (r *run) rollback(ctx context.Context, c *cli.Context) error {
 
 func (r *run) resume(ctx context.Context, c *cli.Context) error {
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
-		result, err := p.Resume(ctx, c.Args().First(), c.Bool("dry-run"))
+		result, err := p.Resume(ctx, pipeline.ResumeOptions{
+			Environment: c.Args().First(), DryRun: c.Bool("dry-run"), StateChanges: c.StringSlice("state-change"), Reason: c.String("reason"),
+		})
 		return r.emitPromotion(result, err)
 	})
 }

@@ -21,6 +21,9 @@
 // The names come before the stops: an engine goes on stopping a container when
 // nobody waits for it any more, and until then it looks like one that runs.
 //
+// An attempt whose new container ran and keeps its state in a later schema than
+// the one before is not undone: Undo says so, and touches nothing.
+//
 // Volumes are never removed, and a container whose volume is not the one that
 // was there before is not started.
 package deploy

@@ -57,6 +57,7 @@ func Plan(target string, w release.Workload, images map[string]release.PlatformI
 	}
 	p.extras()
 	p.state()
+	p.schemas()
 	return p.plan
 }
 

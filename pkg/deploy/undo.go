@@ -67,7 +67,10 @@ func canUndo(seen release.Observed, j Job) error {
 			return committed(j, c.Service)
 		}
 	}
-	if trace || j.Recorded == nil {
+	if trace {
+		return migrated(seen, j)
+	}
+	if j.Recorded == nil {
 		return nil
 	}
 	for _, was := range j.Recorded.Running {

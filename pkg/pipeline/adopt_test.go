@@ -21,7 +21,7 @@ func TestAdoptingIsRecordedAndResumed(t *testing.T) {
 		t.Errorf("record %+v", w.lastRecord())
 	}
 	w.hosts["stage"].during, w.hosts["stage"].adopts = nil, false
-	if _, err := p.Resume(t.Context(), "staging", false); err != nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"}); err != nil {
 		t.Fatal(err)
 	}
 	if r := w.lastRecord(); !w.hosts["stage"].adopts || !r.Adopt || r.Phase != release.Deployed {

@@ -287,7 +287,7 @@ func TestAnApproverMayResume(t *testing.T) {
 		}
 		w.as(key, func() {
 			w.roles = append(w.roles, release.Promoter)
-			_, err := p.Resume(t.Context(), "production", false)
+			_, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"})
 			if (err == nil) != (key == "key") {
 				t.Fatalf("%s: %v", key, err)
 			}

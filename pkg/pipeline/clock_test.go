@@ -41,7 +41,7 @@ func TestAResumeDoesNotAskTheClock(t *testing.T) {
 	wantKind(t, err, release.KindInterrupted)
 	w.hosts["prod-2"].during = nil
 	w.now = w.now.Add(-30 * time.Minute)
-	if _, err := p.Resume(t.Context(), "production", false); err != nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 		t.Error(err)
 	}
 }

@@ -121,7 +121,7 @@ func (l *life) act() {
 		h.applyErr = errBoom
 		_, _ = p.To(ctx, pipeline.PromoteOptions{Environment: environment})
 		h.applyErr = nil
-		_, _ = p.Resume(ctx, environment, false)
+		_, _ = p.Resume(ctx, pipeline.ResumeOptions{Environment: environment})
 	case 8:
 		_, _ = p.Freeze(ctx, pipeline.FreezeOptions{Environment: environment, Until: l.now.Add(24 * time.Hour), Reason: "holidays"})
 	case 9:
@@ -167,7 +167,7 @@ func (l *life) answers(about []release.Digest) map[string]string {
 		}
 		got, err := p.Rollback(ctx, pipeline.PromoteOptions{Environment: env, DryRun: true, Reason: "x"})
 		say("rollback "+env, got, err)
-		resumed, err := p.Resume(ctx, env, true)
+		resumed, err := p.Resume(ctx, pipeline.ResumeOptions{Environment: env, DryRun: true})
 		say("resume "+env, resumed, err)
 		for _, d := range about {
 			o := pipeline.PromoteOptions{Environment: env, Release: d.String(), DryRun: true, Reason: "x"}
@@ -193,8 +193,8 @@ func TestNothingThatDecidesGoes(t *testing.T) {
 		for range 60 {
 			l.act()
 		}
-		_, _ = l.p.Resume(t.Context(), "staging", false)
-		_, _ = l.p.Resume(t.Context(), "production", false)
+		_, _ = l.p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"})
+		_, _ = l.p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"})
 		o := pipeline.CompactOptions{Keep: 2 + int(seed%3), OlderThan: time.Duration(l.random.IntN(20*24)+1) * time.Hour}
 		whole := slices.Clone(l.records)
 		undo := func() {}
@@ -221,8 +221,8 @@ func TestNothingThatDecidesGoes(t *testing.T) {
 		for range 10 {
 			l.act()
 		}
-		_, _ = l.p.Resume(t.Context(), "staging", false)
-		_, _ = l.p.Resume(t.Context(), "production", false)
+		_, _ = l.p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"})
+		_, _ = l.p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"})
 		more := l.records[len(stripped):]
 		compare(t, fmt.Sprintf("seed %d, later", seed), l, append(whole[:len(whole):len(whole)], more...), slices.Clone(l.records), about)
 		// A second compaction goes on from there, and the same holds.
@@ -277,7 +277,7 @@ func settledLife(t *testing.T) *life {
 		l.act()
 	}
 	for _, env := range []string{"staging", "production"} {
-		if _, err := l.p.Resume(t.Context(), env, false); err != nil {
+		if _, err := l.p.Resume(t.Context(), pipeline.ResumeOptions{Environment: env}); err != nil {
 			t.Fatal(err)
 		}
 	}

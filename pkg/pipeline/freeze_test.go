@@ -84,7 +84,7 @@ func TestAFreezeWhileSomethingIsUnderWay(t *testing.T) {
 		if interrupted {
 			wantKind(t, err, release.KindInterrupted)
 			want = release.RolledBack
-			if _, err := p.Resume(t.Context(), "production", false); err != nil {
+			if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 				t.Fatal(err)
 			}
 		} else if err != nil {

@@ -106,7 +106,7 @@ func TestHooksWhenResuming(t *testing.T) {
 	}
 	w.hosts["stage"].during = nil
 	hooks.fails = pipeline.PreDeploy
-	_, err := p.Resume(t.Context(), "staging", false)
+	_, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"})
 	if release.KindOf(err) != release.KindRolledBack || len(hooks.told) != 2 {
 		t.Errorf("got %v; told %+v", err, hooks.told)
 	}

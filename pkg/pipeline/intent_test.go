@@ -61,7 +61,7 @@ func TestAnIntentThatCannotBeTakenBackIsNamed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	p.Ledger = w
-	if _, err := p.Resume(t.Context(), "production", false); err != nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 		t.Error(err)
 	}
 }
@@ -90,7 +90,7 @@ func TestTheLeaseIsTheHolders(t *testing.T) {
 		p.Ledger, p.Project.Lease = l, time.Hour
 		_, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "production", Wait: time.Minute})
 		wantKind(t, err, release.KindHeld)
-		if _, err := p.Resume(t.Context(), "production", false); err != nil {
+		if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 			t.Fatal(err)
 		}
 		if len(l.leases) != 2 || l.leases[0] != want || l.leases[1] != want {

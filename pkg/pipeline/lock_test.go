@@ -44,10 +44,10 @@ func TestResumeTakesAwayALockThatWasLeft(t *testing.T) {
 	left(w, "prod-2", "production")
 	w.hosts["prod-2"].checkpoint = "1"
 	before := len(w.records)
-	if _, err := p.Resume(t.Context(), "production", true); err != nil || w.hosts["prod-2"].lock == nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production", DryRun: true}); err != nil || w.hosts["prod-2"].lock == nil {
 		t.Fatalf("a dry run: %v, lock %v", err, w.hosts["prod-2"].lock)
 	}
-	out, err := p.Resume(t.Context(), "production", false)
+	out, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"})
 	if err != nil || !out.Unchanged || len(w.records) != before {
 		t.Fatalf("%+v, %v, %d records", out, err, len(w.records))
 	}
@@ -76,7 +76,7 @@ func TestALockOfAnotherLedgerStays(t *testing.T) {
 		if release.KindOf(err) != release.KindHeld || w.hosts["prod-2"].lock == nil {
 			t.Errorf("%s: %v, lock %v", name, err, w.hosts["prod-2"].lock)
 		}
-		if _, err := p.Resume(t.Context(), "production", false); err != nil || w.hosts["prod-2"].lock == nil {
+		if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil || w.hosts["prod-2"].lock == nil {
 			t.Errorf("%s: resume: %v, lock %v", name, err, w.hosts["prod-2"].lock)
 		}
 	}

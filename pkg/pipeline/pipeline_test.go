@@ -309,7 +309,7 @@ func TestWhatIsNotUndoneStaysOpenAndResumes(t *testing.T) {
 			_, err = p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
 			wantKind(t, err, release.KindHeld)
 			w.hosts["prod-2"].applyErr = nil
-			out, err := p.Resume(t.Context(), "production", false)
+			out, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"})
 			if err != nil || out.Record == nil {
 				t.Fatalf("resume: %v", err)
 			}
@@ -334,7 +334,7 @@ func TestAnInterruptionResumes(t *testing.T) {
 		t.Error("an effect came after the interruption")
 	}
 	w.hosts["prod-2"].during = nil
-	if _, err := p.Resume(t.Context(), "production", false); err != nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 		t.Fatal(err)
 	}
 	if w.hosts["prod-2"].running["planner"] != w.hosts["prod-1"].running["planner"] {
@@ -350,7 +350,7 @@ func TestResumeUndoesWhatIsNotLetInAnyMore(t *testing.T) {
 	_, err := p.To(ctx, pipeline.PromoteOptions{Environment: "production"})
 	wantKind(t, err, release.KindInterrupted)
 	w.verdicts = func(release.Facts) []release.Verdict { return []release.Verdict{{Gate: "new", Result: release.Failed}} }
-	if _, err := p.Resume(t.Context(), "production", false); err != nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 		t.Fatal(err)
 	}
 	if last := w.phases()[len(w.records)-1]; last != release.RolledBack {
@@ -372,7 +372,7 @@ func TestALivingHolderIsNotTakenOver(t *testing.T) {
 	to(t, p, "staging")
 	var resumed error
 	w.hosts["prod-1"].during = func(ctx context.Context) {
-		_, resumed = p.Resume(context.WithoutCancel(ctx), "production", false)
+		_, resumed = p.Resume(context.WithoutCancel(ctx), pipeline.ResumeOptions{Environment: "production"})
 	}
 	to(t, p, "production")
 	wantKind(t, resumed, release.KindHeld)

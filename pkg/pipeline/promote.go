@@ -133,7 +133,7 @@ func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, e
 // without taking the environment.
 func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (Promotion, error) {
 	if len(o.StateChanges) > 0 && o.Reason == "" && !o.DryRun {
-		return Promotion{Environment: o.Environment}, release.Misuse(`say why: --reason "…"; it goes into the ledger`, "a change of state needs a reason")
+		return Promotion{Environment: o.Environment}, stateChangeReason()
 	}
 	if o.Adopt && o.Redeploy {
 		return Promotion{Environment: o.Environment}, release.Misuse("leave one of them out", "--adopt restarts nothing, --redeploy everything")
@@ -156,6 +156,10 @@ func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (
 		}
 		event.Noticef(ctx, "the ledger moved while %s was judged; judging again", o.Environment)
 	}
+}
+
+func stateChangeReason() error {
+	return release.Misuse(`say why: --reason "…"; it goes into the ledger`, "a change of state needs a reason")
 }
 
 // judgeTries is how often a promotion is judged before it gives way.

@@ -3,20 +3,34 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
 )
 
+// ResumeOptions are the choices of a resume.
+type ResumeOptions struct {
+	Environment string
+	DryRun      bool
+	// StateChanges adds to the volumes whose change was accepted when it began;
+	// it needs a Reason, but in a dry run.
+	StateChanges []string
+	Reason       string
+}
+
 // Resume finishes what was interrupted if its decision still holds and its
 // images are there, else undoes it; both are success. An intent whose holder
 // shows life within one lease is KindHeld. Without an open record there is
 // nothing to do.
-func (p *Pipeline) Resume(ctx context.Context, environment string, dryRun bool) (Promotion, error) {
-	r := &promotion{p: p, options: PromoteOptions{Environment: environment, DryRun: dryRun}}
+func (p *Pipeline) Resume(ctx context.Context, o ResumeOptions) (Promotion, error) {
+	if len(o.StateChanges) > 0 && o.Reason == "" && !o.DryRun {
+		return Promotion{Environment: o.Environment}, stateChangeReason()
+	}
+	r := &promotion{p: p, options: PromoteOptions{Environment: o.Environment, DryRun: o.DryRun}}
 	defer r.close()
 	open, err := r.reopen(ctx)
-	if err == nil && open == nil && !dryRun {
+	if err == nil && open == nil && !o.DryRun {
 		r.tidy(ctx)
 	}
 	if err != nil || open == nil {
@@ -24,15 +38,20 @@ func (p *Pipeline) Resume(ctx context.Context, environment string, dryRun bool) 
 		out.Unchanged = err == nil
 		return out, err
 	}
+	for _, volume := range o.StateChanges {
+		if !slices.Contains(r.options.StateChanges, volume) {
+			r.options.StateChanges = append(slices.Clone(r.options.StateChanges), volume)
+		}
+	}
 	for _, step := range []func(context.Context) error{r.preflight, r.fetch, r.planTargets, r.decide} {
 		if err := step(ctx); err != nil {
 			return r.result(nil), err
 		}
 	}
-	if dryRun {
+	if o.DryRun {
 		return r.dryRun()
 	}
-	if err := r.takeOver(ctx, *open); err != nil {
+	if err := r.takeOver(ctx, *open, o.Reason); err != nil {
 		return r.result(nil), err
 	}
 	stop := r.heartbeat(ctx)
@@ -134,9 +153,12 @@ func (r *promotion) leaseOver(ctx context.Context, open release.Entry) (err erro
 
 // takeOver opens a new intent for the same release, which fences the old
 // holder off, and replaces the locks.
-func (r *promotion) takeOver(ctx context.Context, old release.Entry) error {
+func (r *promotion) takeOver(ctx context.Context, old release.Entry, why string) error {
 	rec := r.record(release.Intended)
 	rec.From, rec.Reason = old.Record.From, fmt.Sprintf("resumes record %d", old.Record.Sequence)
+	if why != "" {
+		rec.Reason += "; " + why
+	}
 	rec.Resumes = &old.Record.Sequence
 	r.options.Reason = rec.Reason
 	rec = r.p.complete(rec)

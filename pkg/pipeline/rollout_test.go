@@ -325,9 +325,9 @@ func TestAHostGoesDown(t *testing.T) {
 			}
 			finish := p.Resume
 			if !c.open {
-				finish = func(ctx context.Context, _ string, _ bool) (pipeline.Promotion, error) { return promote(t, p) }
+				finish = func(ctx context.Context, _ pipeline.ResumeOptions) (pipeline.Promotion, error) { return promote(t, p) }
 			}
-			if out, err = finish(t.Context(), "production", false); err != nil {
+			if out, err = finish(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 				t.Fatal(err)
 			}
 			w.wantTargets(t, out.Targets, "h1 deployed v2", "h2 deployed v2", "h3 deployed v2")
@@ -373,7 +373,7 @@ func TestAnInterruptionInThePause(t *testing.T) {
 				t.Error("the record is closed")
 			}
 			w.hosts["h1"].holding, w.hosts["h1"].uptime, w.journal = nil, c.uptime, nil
-			if out, err = p.Resume(t.Context(), "production", false); err != nil {
+			if out, err = p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 				t.Fatal(err)
 			}
 			if got := w.does("held"); !slices.Equal(got, []string{c.held}) {
@@ -407,7 +407,7 @@ func TestAnInterruptionInABatchResumes(t *testing.T) {
 		t.Errorf("targets %+v", out.Targets)
 	}
 	w.hosts["h3"].during, w.hosts["h1"].uptime = nil, time.Hour
-	if out, err = p.Resume(t.Context(), "production", false); err != nil {
+	if out, err = p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 		t.Fatal(err)
 	}
 	w.wantTargets(t, out.Targets, "h1 deployed v2", "h2 deployed v2", "h3 deployed v2", "h4 deployed v2", "h5 deployed v2")
@@ -424,7 +424,7 @@ func TestAResumedPauseFails(t *testing.T) {
 	_, err := p.To(ctx, pipeline.PromoteOptions{Environment: "production"})
 	wantKind(t, err, release.KindInterrupted)
 	w.hosts["h1"].holding = func(context.Context, time.Duration) error { return release.Unavailable("", "planner ended") }
-	out, err := p.Resume(t.Context(), "production", false)
+	out, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"})
 	wantKind(t, err, release.KindRolledBack)
 	w.wantTargets(t, out.Targets, "h1 rolledBack v1", "h2 rolledBack v1")
 }

@@ -43,7 +43,7 @@ func TestResumeSettlesWhatWasBeingWritten(t *testing.T) {
 			if _, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "staging"}); !errors.Is(err, errTorn) {
 				t.Fatal(err)
 			}
-			if _, err := p.Resume(t.Context(), "staging", false); err != nil {
+			if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"}); err != nil {
 				t.Fatalf("resume: %v", err)
 			}
 			h, _, err := p.Ledger.Read(t.Context())

@@ -65,3 +65,31 @@ func TestRollbackTakesAStateChange(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What could not be undone because of its state can be, once a person says which
+// change of state is meant: the undoing knows of it, and so does the record.
+func TestResumeTakesAStateChange(t *testing.T) {
+	w, p := fixture(t)
+	to(t, p, "staging")
+	next(w, "v2")
+	w.hosts["stage"].applyErr, w.hosts["stage"].undoErr = errBoom, release.Denied("", "state/schema: the new container ran")
+	_, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "staging", StateChanges: []string{"agent_bus"}, Reason: "the bus is new"})
+	wantKind(t, err, release.KindBroken)
+
+	o := pipeline.ResumeOptions{Environment: "staging", StateChanges: []string{"agent_memory", "agent_bus"}}
+	_, err = p.Resume(t.Context(), o)
+	wantKind(t, err, release.KindUsage)
+	w.hosts["stage"].undoErr = nil
+	o.Reason = "restored by hand"
+	_, err = p.Resume(t.Context(), o)
+	wantKind(t, err, release.KindRolledBack)
+	for _, e := range w.records[len(w.records)-2:] {
+		r := e.Record
+		if !slices.Equal(r.StateChanges, []string{"agent_bus", "agent_memory"}) || !strings.Contains(r.Reason, o.Reason) {
+			t.Errorf("%s: state changes %q, reason %q", r.Phase, r.StateChanges, r.Reason)
+		}
+	}
+	if got := w.hosts["stage"].accepted; !slices.Equal(got, []string{"agent_bus", "agent_memory"}) {
+		t.Errorf("undone with %q", got)
+	}
+}

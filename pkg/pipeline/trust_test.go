@@ -95,10 +95,10 @@ func TestAResumeFollowsTheRulesToo(t *testing.T) {
 	w.hosts["stage"].applyErr, w.hosts["stage"].undoErr = nil, nil
 	agreed := p.Project.Configuration
 	p.Project.Configuration = release.DigestOf([]byte("edited"))
-	_, err := p.Resume(t.Context(), "staging", false)
+	_, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"})
 	wantKind(t, err, release.KindDenied)
 	p.Project.Configuration = agreed
-	if _, err := p.Resume(t.Context(), "staging", false); err != nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"}); err != nil {
 		t.Error(err)
 	}
 }

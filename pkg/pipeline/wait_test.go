@@ -84,7 +84,7 @@ func TestNobodyWaitsForTheDead(t *testing.T) {
 	// Another environment is not held up by it.
 	next(w, "v2")
 	to(t, p, "staging")
-	if _, err := p.Resume(t.Context(), "production", false); err != nil {
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 		t.Fatal(err)
 	}
 	to(t, p, "production")
@@ -198,7 +198,7 @@ func TestASignalEndsTheClosing(t *testing.T) {
 			t.Errorf("%s: nothing to resume: %q", at, w.phases())
 		}
 		p.Ledger, w.hosts["prod-1"].pullErr = w, nil
-		if _, err := p.Resume(t.Context(), "production", false); err != nil {
+		if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "production"}); err != nil {
 			t.Errorf("%s: %v", at, err)
 		}
 	}

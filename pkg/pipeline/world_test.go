@@ -379,6 +379,7 @@ type fakeHost struct {
 	adopts     bool             // the last Apply was to adopt
 	images     []release.Digest // that were to be pruned
 	pruneErr   error
+	accepted   []string // the changes of state at the last Undo
 }
 
 type targets struct{ *world }
@@ -493,7 +494,7 @@ func (h *fakeHost) ReadBack(ctx context.Context, d pipeline.Desired) ([]release.
 }
 
 func (h *fakeHost) Undo(_ context.Context, d pipeline.Desired, _ pipeline.Guard) error {
-	h.attempts = append(h.attempts, d.Attempt)
+	h.attempts, h.accepted = append(h.attempts, d.Attempt), d.StateChanges
 	if err := cmp.Or(h.down, h.undoErr); err != nil {
 		return err
 	}

@@ -80,6 +80,9 @@ type Running struct {
 	Health    string `json:"health,omitempty"`    // healthy, unhealthy, starting, none
 	// Volumes maps mount paths to the identity of the volume mounted there.
 	Volumes map[string]string `json:"volumes,omitempty"`
+	// StateSchema is the schema in which the service keeps its state, as
+	// LabelStateSchema says; 0 is the first, or not known.
+	StateSchema int64 `json:"stateSchema,omitempty"`
 	// Desired is the digest of what the container says it was made to be, in
 	// LabelDesired; zero where it says nothing.
 	Desired Digest `json:"desired,omitzero"`

@@ -91,7 +91,7 @@ func (f *Fake) create(project string, s release.ServiceSpec, name string, labels
 		ID: fmt.Sprintf("%064x", f.next()), Name: name, Service: s.Name, Image: image, Reference: s.Image.String(),
 		State: "created", Health: "none", ConfigHash: s.ConfigHash, User: s.User, ReadOnly: s.ReadOnly, Memory: s.MemoryLimit,
 		HealthTest: healthTest(s.Health), NoNewPrivileges: slices.Contains(s.SecurityOpt, "no-new-privileges:true"), Privileged: s.Privileged, CPUs: s.CPUs, PIDs: s.PIDs, Restart: s.Restart.Name,
-		Networks: map[string]string{}, Labels: owned(project, s.Labels, labels),
+		Networks: map[string]string{}, Labels: owned(project, imageLabels(f.registry[s.Image]), s.Labels, labels),
 	}}
 	c.Labels[release.LabelService], c.Labels[release.LabelConfigHash] = s.Name, s.ConfigHash
 	c.Labels["com.docker.compose.depends_on"] = dependsOn(s.DependsOn)
@@ -106,6 +106,13 @@ func (f *Fake) create(project string, s release.ServiceSpec, name string, labels
 	f.mount(c)
 	f.containers[c.ID] = c
 	return c.ID, nil
+}
+
+func imageLabels(image release.PlatformImage) map[string]string {
+	if image.Defaults == nil {
+		return nil
+	}
+	return image.Defaults.Labels
 }
 
 // made is what the container of a service says about itself: the image's own
