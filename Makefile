@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-smoke tampering lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-deploy bench-smoke tampering lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -91,6 +91,9 @@ bench-ledger: ## ledgers of up to a million records: docs/benchmarks/ledger.md
 
 bench-hosts: ## promotions to one host and to fifty, stubs: docs/benchmarks/hosts.md
 	go run ./internal/bench/hosts -out docs/benchmarks $(ARGS)
+
+bench-deploy: build ## deployments and rollbacks beside docker compose: docs/benchmarks/deploy.md
+	@scripts/packages docker; $(setup); go run ./internal/bench/deploy -out docs/benchmarks $(ARGS)
 
 bench-smoke: build ## smoke runs beside docker compose: docs/benchmarks/smoke.md
 	@$(setup); go test -tags=engine -count=1 -timeout 3h -v -run TestB11 ./internal/bench -args -b11 '$(CURDIR)/docs/benchmarks' $(ARGS)
