@@ -20,7 +20,7 @@ const ActionAdopt = "adopt"
 // image, all fields count: what an engine filled in for somebody else is not
 // known, so it is a difference.
 func (p *planner) adoptable(s release.ServiceSpec, c release.Container) (foreign bool, list []Difference) {
-	if _, ours := readDesired(c); ours || isAside(c) {
+	if _, ours := readDesired(c); ours {
 		return false, nil
 	}
 	image := p.images[s.Name]

@@ -217,11 +217,15 @@ func TestAfterAnAdoption(t *testing.T) {
 	if notes() != 5 {
 		t.Error("the way back has forgotten what was adopted")
 	}
+	theirs := `[{"container":"gone","found":"h","configHash":"h","labels":{}}]`
+	if err := w.fake.CreateVolume(ctx, "other", release.VolumeSpec{Key: "note", Name: "other_note"}, map[string]string{release.LabelAdopted: theirs}); err != nil {
+		t.Fatal(err)
+	}
 	if err := deploy.Clean(ctx, w.fake, j); err != nil {
 		t.Fatal(err)
 	}
-	if notes() != 0 {
-		t.Error("notes of containers that are gone stay")
+	if notes() != 1 {
+		t.Errorf("%d notes, of which one is another project's; those of containers that are gone go", notes())
 	}
 	if _, there := w.seen().Volume(project + "_memory"); !there {
 		t.Error("a volume with data is gone")
