@@ -30,6 +30,7 @@ func TestNormalize(t *testing.T) {
 		{"-c x.yaml log production -n 3", "-c x.yaml log -n 3 -- production"},
 		{"rollback production --to v1 --reason why", "rollback --to v1 --reason why -- production"},
 		{"plan --to production", "plan --to production"},
+		{"--to staging --plan p.json", "to --plan p.json -- staging"},
 		{"to staging --wait", "to --wait -- staging"},
 		{"to --wait staging", "to --wait -- staging"},
 		{"to staging --wait 10m", "to --wait=10m -- staging"},

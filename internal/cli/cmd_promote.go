@@ -73,11 +73,13 @@ func (r *run) promoteCommands() []*cli.Command {
 				releaseFlag(), allowDirtyFlag(), dryRunFlag(),
 				adoptFlag(), &cli.BoolFlag{Name: "redeploy", Usage: "run it again even if nothing differs (applies changed secrets)"},
 				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, stateChangeFlag(), waitFlag(),
+				&cli.StringFlag{Name: "plan", Usage: "do what `FILE` says, that plan --save wrote, or nothing if the world moved since"},
 			}, action: r.to}),
 		r.command(command{name: "plan", usage: "what `to` would do, and why; only reads",
 			flags: []cli.Flag{
 				&cli.StringFlag{Name: "to", Required: true, Usage: "`ENV`"}, releaseFlag(), allowDirtyFlag(), stateChangeFlag(), adoptFlag(),
 				&cli.BoolFlag{Name: "detailed-exitcode", Usage: "exit 7 where there is something to do"},
+				&cli.StringFlag{Name: "save", Usage: "write the plan to `FILE`, for to --plan"},
 			}, action: r.plan}),
 		r.command(command{name: "rollback", usage: "go back to the release before, or to another one", arguments: "ENV", least: 1, most: 1,
 			flags: []cli.Flag{
@@ -90,11 +92,15 @@ func (r *run) promoteCommands() []*cli.Command {
 }
 
 func (r *run) to(ctx context.Context, c *cli.Context) error {
+	plan, err := savedPlan(c)
+	if err != nil {
+		return err
+	}
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
 		result, err := p.To(ctx, pipeline.PromoteOptions{
 			Environment: c.Args().First(), Release: c.String("release"), Reason: c.String("reason"),
 			AllowDirty: c.Bool("allow-dirty"), Redeploy: c.Bool("redeploy"), DryRun: c.Bool("dry-run"),
-			Wait: waitOf(c), StateChanges: c.StringSlice("state-change"), Adopt: c.Bool("adopt"),
+			Wait: waitOf(c), StateChanges: c.StringSlice("state-change"), Adopt: c.Bool("adopt"), Plan: plan,
 		})
 		return r.emitPromotion(result, err)
 	})
@@ -235,6 +241,9 @@ func printSteps(w io.Writer, steps []release.Step) error {
 func (r *run) plan(ctx context.Context, c *cli.Context) error {
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
 		result, err := p.Plan(ctx, pipeline.PromoteOptions{Environment: c.String("to"), Release: c.String("release"), AllowDirty: c.Bool("allow-dirty"), StateChanges: c.StringSlice("state-change"), Adopt: c.Bool("adopt")})
+		if file := c.String("save"); file != "" && err == nil {
+			result.Saved, err = savePlan(file, result)
+		}
 		if err == nil && result.Changes && c.Bool("detailed-exitcode") {
 			err = release.Faultf(release.KindChanged, "", "%d steps to do", len(result.Steps))
 		}
@@ -247,7 +256,11 @@ func (r *run) plan(ctx context.Context, c *cli.Context) error {
 				return err
 			}
 			printRollout(w, result.Rollout)
-			return printSteps(w, result.Steps)
+			if err := printSteps(w, result.Steps); err != nil || result.Saved == nil {
+				return err
+			}
+			_, err := fmt.Fprintf(w, "\nsaved in %s; run it with: promote to %s --plan %s\n", result.Saved.File, result.Environment, result.Saved.File)
+			return err
 		})
 	})
 }

@@ -58,6 +58,7 @@ func Plan(target string, w release.Workload, images map[string]release.PlatformI
 	p.extras()
 	p.state()
 	p.schemas()
+	p.remember()
 	return p.plan
 }
 

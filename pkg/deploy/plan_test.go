@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -156,5 +157,32 @@ func TestDifferences(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// A saved plan counts only while what it rests on is there.
+func TestAPlanRemembersWhatItSaw(t *testing.T) {
+	w := newWorld(t)
+	first := w.stack("1")
+	w.mustDeploy(w.job(first, 1))
+	remembered := func() map[string]string { return w.plan(w.job(w.stack("2"), 2)).Seen }
+	before := remembered()
+	for _, name := range []string{"container agent-store-1", "volume " + project + "_memory", "network " + first.Networks[0].Name} {
+		if before[name] == "" {
+			t.Errorf("no %s in %v", name, before)
+		}
+	}
+	if again := remembered(); !maps.Equal(before, again) {
+		t.Errorf("first %v, then %v", before, again)
+	}
+	for name, change := range map[string]func(){
+		"container agent-store-1":       func() { w.fake.Die("agent-store-1", 1) },
+		"volume " + project + "_memory": func() { w.fake.ReplaceVolume(project + "_memory") },
+	} {
+		was := remembered()
+		change()
+		if now := remembered(); now[name] == was[name] {
+			t.Errorf("%s is still %s", name, now[name])
+		}
 	}
 }

@@ -17,6 +17,16 @@ type PlanResult struct {
 	// Rollout is in which order targets are changed; nil where it did not come
 	// to a plan.
 	Rollout *Rollout `json:"rollout,omitempty"`
+	// Saved is the file that the plan was saved in; nil where it was not.
+	Saved *SavedFile `json:"saved,omitempty"`
+
+	saved *SavedPlan
+}
+
+// SavedFile is a file on this machine.
+type SavedFile struct {
+	File   string         `json:"file"`
+	Digest release.Digest `json:"digest"` // of its bytes
 }
 
 // Plan says what To would do, and why; it only reads. A denial is a
@@ -28,7 +38,7 @@ func (p *Pipeline) Plan(ctx context.Context, o PromoteOptions) (PlanResult, erro
 	out := PlanResult{Environment: done.Environment, Release: done.Release, Version: done.Version, Decision: done.Decision, Steps: []release.Step{}}
 	if done.Plan != nil {
 		out.Rollout = done.Rollout
-		out.Steps, out.Changes = done.Plan.Steps, done.Plan.Changes()
+		out.Steps, out.Changes, out.saved = done.Plan.Steps, done.Plan.Changes(), done.saved
 	}
 	return out, err
 }

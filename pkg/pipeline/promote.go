@@ -28,6 +28,9 @@ type PromoteOptions struct {
 	// StateChanges names volumes that are meant to be new, other ones, empty or
 	// gone. It needs a Reason, but in a dry run.
 	StateChanges []string
+	// Plan is a saved plan: exactly that is done, or nothing. It says which
+	// release, and goes with no other choice of what to do.
+	Plan *SavedPlan
 	// recreate names the services that drifted, by target.
 	recreate map[string]map[string]bool
 }
@@ -49,6 +52,10 @@ type Promotion struct {
 	Pruned []PrunedImage `json:"pruned,omitempty"`
 	// Unchanged is true when everything ran already and nothing was recorded.
 	Unchanged bool `json:"unchanged,omitempty"`
+	// Moved is in what the world is not as a saved plan saw it.
+	Moved []PlanDifference `json:"moved,omitempty"`
+
+	saved *SavedPlan
 }
 
 // PromotedImage is one service's image in the environment's registry.
@@ -96,6 +103,8 @@ type promotion struct {
 	newest   shared[release.History] // for guards
 	resumed  bool
 	began    string // who began what is resumed, by name
+
+	differences []PlanDifference // from the saved plan
 }
 
 // host is one opened target and what happened to it.
@@ -132,6 +141,10 @@ func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, e
 // promote judges again as often as others write to the ledger meanwhile
 // without taking the environment.
 func (p *Pipeline) promote(ctx context.Context, o PromoteOptions, kind string) (Promotion, error) {
+	o, err := o.follow(p.Project.Name)
+	if err != nil {
+		return Promotion{Environment: o.Environment}, err
+	}
 	if len(o.StateChanges) > 0 && o.Reason == "" && !o.DryRun {
 		return Promotion{Environment: o.Environment}, stateChangeReason()
 	}
@@ -167,7 +180,7 @@ const judgeTries = 5
 
 func (r *promotion) run(ctx context.Context) (Promotion, error) {
 	// The first half only reads.
-	for _, step := range []func(context.Context) error{r.start, r.preflight, r.choose, r.fetch, r.planTargets} {
+	for _, step := range []func(context.Context) error{r.start, r.preflight, r.choose, r.fetch, r.planTargets, r.unmoved} {
 		if err := step(ctx); err != nil {
 			return r.result(nil), err
 		}
@@ -179,6 +192,11 @@ func (r *promotion) run(ctx context.Context) (Promotion, error) {
 	}
 	if err := r.decide(ctx); err != nil {
 		return r.result(nil), err
+	}
+	if r.decision.Allowed() {
+		if err := r.judgedAlike(); err != nil {
+			return r.result(nil), err
+		}
 	}
 	if r.options.DryRun {
 		return r.dryRun()
@@ -316,7 +334,7 @@ func (r *promotion) close() {
 // result puts together what is known so far.
 func (r *promotion) result(record *release.Entry) Promotion {
 	out := Promotion{Environment: r.env.Name, Release: r.subject.Digest, Version: r.document.Release.Version,
-		Images: []PromotedImage{}, Targets: []release.TargetStatus{}}
+		Images: []PromotedImage{}, Targets: []release.TargetStatus{}, Moved: r.differences}
 	for _, name := range r.document.Release.ServiceNames() {
 		s := r.document.Release.Services[name]
 		out.Images = append(out.Images, PromotedImage{Service: name, Repository: r.env.Registry + "/" + s.Path, Digest: s.Digest})
@@ -379,5 +397,6 @@ func (r *promotion) dryRun() (Promotion, error) {
 	case release.Unknown:
 		return out, release.Unavailable("", "what decides could not be determined: %v", failing(r.decision))
 	}
+	out.saved = r.save()
 	return out, nil
 }

@@ -379,7 +379,8 @@ type fakeHost struct {
 	adopts     bool             // the last Apply was to adopt
 	images     []release.Digest // that were to be pruned
 	pruneErr   error
-	accepted   []string // the changes of state at the last Undo
+	accepted   []string          // the changes of state at the last Undo
+	seen       map[string]string // by Plan
 }
 
 type targets struct{ *world }
@@ -399,7 +400,7 @@ func (h *fakeHost) Info(context.Context) (release.EngineInfo, error) {
 }
 
 func (h *fakeHost) Plan(_ context.Context, d pipeline.Desired) (release.Plan, error) {
-	p := release.Plan{Blocking: h.blocking}
+	p := release.Plan{Blocking: h.blocking, Seen: h.seen}
 	if len(d.StateChanges) > 0 {
 		p.Blocking, p.Accepted = nil, h.blocking
 	}

@@ -62,6 +62,9 @@ type Plan struct {
 	Blocking []Reason `json:"blocking,omitempty"`
 	// Accepted holds findings of that kind that somebody said are meant to be so.
 	Accepted []Reason `json:"accepted,omitempty"`
+	// Seen is what the steps were decided from, by name: a saved plan counts only
+	// while it is there.
+	Seen map[string]string `json:"-"`
 }
 
 // Changes reports whether the plan does anything.
