@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -160,7 +161,7 @@ func printPromotion(w io.Writer, p pipeline.Promotion) error {
 			rows = append(rows, []string{t.Name, t.Status, "", "", firstLine(t.Message)})
 		}
 		for _, s := range t.Running {
-			rows = append(rows, []string{t.Name, t.Status, s.Service, s.Digest.String(), s.Health})
+			rows = append(rows, []string{t.Name, t.Status, s.Service, s.Digest.String(), cmp.Or(s.State, s.Health)})
 		}
 	}
 	if err := ui.Table(w, []string{"TARGET", "STATUS", "SERVICE", "RUNS", "HEALTH"}, rows); err != nil {

@@ -91,6 +91,14 @@ func condition(s release.ServiceSpec, c release.Container) []Difference {
 	return nil
 }
 
+// stopped says how a container does not run; empty while it does.
+func stopped(c release.Container) string {
+	if c.State == "running" {
+		return ""
+	}
+	return state(c)
+}
+
 func state(c release.Container) string {
 	if c.State == "exited" || c.State == "dead" {
 		text := fmt.Sprintf("%s, exit code %d", c.State, c.ExitCode)

@@ -24,7 +24,7 @@ func ReadBack(w release.Workload, images map[string]release.PlatformImage, seen 
 		if !there {
 			continue
 		}
-		r := release.Running{Service: s.Name, Image: c.Image, Container: c.ID, Health: c.Health, Volumes: map[string]string{}, Desired: desiredDigest(c), StateSchema: recordedAs(writes(s, images[s.Name]))}
+		r := release.Running{Service: s.Name, Image: c.Image, Container: c.ID, State: stopped(c), Health: c.Health, Volumes: map[string]string{}, Desired: desiredDigest(c), StateSchema: recordedAs(writes(s, images[s.Name]))}
 		if runs(c, s, images[s.Name]) {
 			r.Digest = s.Image.Digest
 		}

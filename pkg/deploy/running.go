@@ -23,7 +23,7 @@ func Running(project string, images map[string]release.PlatformImage, seen relea
 			continue
 		}
 		s.OneShot = c.Labels[labelOneShot] == "true"
-		r := release.Running{Service: name, Image: c.Image, Container: c.ID, Health: c.Health, Desired: desiredDigest(c), StateSchema: recordedAs(wrote(c))}
+		r := release.Running{Service: name, Image: c.Image, Container: c.ID, State: stopped(c), Health: c.Health, Desired: desiredDigest(c), StateSchema: recordedAs(wrote(c))}
 		if isImage(c.Image, images[name]) {
 			r.Digest = images[name].Manifest
 		} else {

@@ -35,6 +35,9 @@ func TestRunning(t *testing.T) {
 			case c.field != "" && (len(list) == 0 || list[0].Field != c.field):
 				t.Errorf("differences %+v, want %s", list, c.field)
 			}
+			if len(running) == 1 && (running[0].State != "") != (c.field == "state") {
+				t.Errorf("state %q", running[0].State)
+			}
 			if c.field == "image" && !running[0].Digest.IsZero() {
 				t.Error("a digest is claimed for another image")
 			}

@@ -80,7 +80,10 @@ type Running struct {
 	// on the classic image store, the manifest digest on the containerd store.
 	Image     string `json:"image,omitempty"`
 	Container string `json:"container,omitempty"` // the engine's id
-	Health    string `json:"health,omitempty"`    // healthy, unhealthy, starting, none
+	// State says how the container does not run, such as "exited, exit code 137";
+	// empty while it does.
+	State  string `json:"state,omitempty"`
+	Health string `json:"health,omitempty"` // healthy, unhealthy, starting, none
 	// Volumes maps mount paths to the identity of the volume mounted there.
 	Volumes map[string]string `json:"volumes,omitempty"`
 	// StateSchema is the schema in which the service keeps its state, as
