@@ -49,6 +49,7 @@ var (
 		{[]string{"internal/bench"}, append([]string{"pkg/engine/stub"}, nouns...), "it measures whatever it is handed, and stubs"},
 		{[]string{"internal/bench/cmd"}, append([]string{"internal/bench", "internal/localregistry", "pkg/policy", "pkg/registry", "pkg/sign"}, nouns...), "it hands our libraries and a registry to the benchmarks"},
 		{[]string{"internal/bench/ledger"}, append([]string{"internal/bench", "pkg/ledger"}, nouns...), "it hands our ledger to its benchmark"},
+		{[]string{"internal/bench/deploy"}, []string{"internal/bench", "internal/reliability"}, "it times the real program in the workspace that the trials use"},
 		{[]string{"internal/bench/hosts"}, append([]string{"internal/bench", "internal/hosts", "pkg/engine", "pkg/engine/stub", "pkg/ledger", "pkg/pipeline"}, nouns...), "it hands stub engines to our deployments"},
 		{[]string{"internal/hosts"}, append([]string{"pkg/deploy", "pkg/engine", "pkg/pipeline"}, nouns...), "it joins two halves, so that a deployment can be had without the rest of the program"},
 		{[]string{"internal/wire"}, []string{"pkg/...", "internal/...", "policies", "data/osv", "examples/..."}, "the one place that knows every adapter"},

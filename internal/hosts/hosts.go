@@ -20,6 +20,9 @@ type Targets struct {
 	Options engine.Options
 	// Look looks at what a host runs; nil sees nothing.
 	Look func(ctx context.Context, h *engine.Host, q pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
+	// Probe asks a container's own health check at once; nil leaves that to the
+	// engine.
+	Probe func(ctx context.Context, h *engine.Host, c release.Container) bool
 }
 
 var _ pipeline.Targets = Targets{}
@@ -30,27 +33,32 @@ func (t Targets) Open(ctx context.Context, target release.Target) (pipeline.Host
 	if err != nil {
 		return nil, err
 	}
-	return &host{Host: h, name: target.Name, look: t.Look}, nil
+	return &host{Host: h, name: target.Name, look: t.Look, probe: t.Probe}, nil
 }
 
 // host is an engine that things are deployed to: the engine's own methods are
 // the fence, pkg/deploy is the rest.
 type host struct {
 	*engine.Host
-	name string
-	look func(context.Context, *engine.Host, pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
+	name  string
+	look  func(context.Context, *engine.Host, pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
+	probe func(context.Context, *engine.Host, release.Container) bool
 }
 
 var _ pipeline.Host = (*host)(nil)
 
 func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
-	return deploy.Job{
+	j := deploy.Job{
 		Target: h.name, Workload: d.Workload, Images: d.Images, Recorded: d.Recorded, Guard: guard,
 		Options: deploy.Options{Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges},
 		Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 		// The pipeline undoes all targets together.
 		KeepOld: true, KeepBroken: true,
 	}
+	if h.probe != nil {
+		j.Probe = func(ctx context.Context, c release.Container) bool { return h.probe(ctx, h.Host, c) }
+	}
+	return j
 }
 
 // Plan implements pipeline.Deployer.

@@ -70,7 +70,7 @@ func openPipeline(ctx context.Context, c *config.Config, o cli.PipelineOptions) 
 		Ledger:       trustedLedger{log, keys},
 		Notifier:     told,
 		Hooks:        hooks{c},
-		Targets:      hosts.Targets{Options: engine.Options{Keychain: client.Credentials, Source: client}, Look: lookAt(c)},
+		Targets:      hosts.Targets{Options: engine.Options{Keychain: client.Credentials, Source: client}, Look: lookAt(c), Probe: askHealth},
 		Now:          time.Now,
 	}
 	if o.Offline {

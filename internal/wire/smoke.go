@@ -210,9 +210,13 @@ func (r runner) run(w release.Workload) deploy.Run {
 	return deploy.Run{Target: "smoke", Workload: w, Images: r.images, Timeout: r.timeout + time.Minute, Probe: r.probe}
 }
 
-// probe makes a service's own health check, now.
+// askHealth asks a service's own health check, now.
+func askHealth(ctx context.Context, h *engine.Host, c release.Container) bool {
+	return smoke.Probe(ctx, h, c)
+}
+
 func (r runner) probe(ctx context.Context, c release.Container) bool {
-	return smoke.Probe(ctx, r.engine, c)
+	return askHealth(ctx, r.engine, c)
 }
 
 func (r runner) Up(ctx context.Context, w release.Workload) error {

@@ -12,9 +12,11 @@ type Observer interface {
 	// Observe reports a project's containers, stopped ones too, and the
 	// engine's volumes and networks.
 	Observe(ctx context.Context, project string) (release.Observed, error)
-	// Inspect reports one container by id or name; release.ErrNotFound is in
-	// the chain of the error if there is none.
+	// Inspect reports one container by id or name, without the identities of its
+	// volumes; release.ErrNotFound is in the chain of the error if there is none.
 	Inspect(ctx context.Context, id string) (release.Container, error)
+	// Volume reports one volume by name; errors are as Inspect's.
+	Volume(ctx context.Context, name string) (release.ObservedVolume, error)
 	// Events subscribes to a project's containers. Nothing that happens after
 	// it returned is missed; the channel closes when the context or the
 	// connection ends.

@@ -28,6 +28,10 @@ type Job struct {
 	Timeout time.Duration
 	// Settle is how long a service without a health check must run; 0 is 2 s.
 	Settle time.Duration
+	// Probe asks a container's own health check at once; nil asks nobody. What
+	// depends on a service begins when it passes. At the end the engine has to
+	// have found every service healthy all the same.
+	Probe func(context.Context, release.Container) bool
 	// KeepOld leaves the replaced containers, stopped, for Undo; Clean removes
 	// them.
 	KeepOld bool
@@ -111,9 +115,10 @@ type deployment struct {
 	seen   release.Observed
 	// ids holds the container that stands for each service now; fine the
 	// services that need not be waited for any more.
-	ids  map[string]string
-	fine map[string]bool
-	key  string // of the fingerprints beside the containers that it makes
+	ids   map[string]string
+	fine  map[string]bool
+	begun map[string]bool // services that this run started
+	key   string          // of the fingerprints beside the containers that it makes
 }
 
 // run is the deployment from looking to cleaning.
@@ -136,6 +141,7 @@ func (d *deployment) run(ctx context.Context, expected *release.Plan) error {
 	if d.watch, err = newWatch(ctx, d.engine, d.Workload, d.Timeout, d.Settle); err != nil {
 		return err
 	}
+	d.watch.probe = d.Probe
 	for _, phase := range []func(context.Context, release.Plan) error{d.leftovers, d.surroundings, d.services, d.extras, d.settled, d.adopt} {
 		if err := phase(ctx, plan); err != nil {
 			return err
@@ -194,7 +200,7 @@ func (d *deployment) plan(ctx context.Context) (release.Plan, error) {
 	if err != nil {
 		return release.Plan{}, err
 	}
-	d.seen, d.ids, d.fine = seen, map[string]string{}, map[string]bool{}
+	d.seen, d.ids, d.fine, d.begun = seen, map[string]string{}, map[string]bool{}, map[string]bool{}
 	for _, s := range d.Workload.Services {
 		if c, ok := standing(seen, s, d.Workload.Project); ok {
 			d.ids[s.Name], d.fine[s.Name] = c.ID, len(condition(s, c)) == 0

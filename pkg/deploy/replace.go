@@ -139,9 +139,12 @@ func (d *deployment) sameState(ctx context.Context, s release.ServiceSpec, id st
 		if m.Type != "volume" || m.Source == "" {
 			continue
 		}
-		have := mountedAt(c, m.Target)
+		have, err := d.engine.Volume(ctx, m.Source)
+		if err != nil {
+			return err
+		}
 		was, there := d.seen.Volume(m.Source)
-		if !there || have.Name != m.Source || !sameVolume(have.Identity, was.Identity) {
+		if !there || mountedAt(c, m.Target).Name != m.Source || !sameVolume(have.Identity, was.Identity) {
 			return release.Denied("find out who changes volumes on the target, and restore the data from its backup",
 				"starting service %s: the volume %s at %s is not the one that was there: %s, before %s", s.Name, m.Source, m.Target, orNone(have.Identity), orNone(was.Identity))
 		}

@@ -83,16 +83,21 @@ func (d *deployment) services(ctx context.Context, p release.Plan) error {
 		if err != nil {
 			return err
 		}
-		d.fine[s.Name] = true
+		d.fine[s.Name], d.begun[s.Name] = true, true
 	}
 	return nil
 }
 
-// settled waits until all services are well at the end: one that did not change
-// may have suffered from the change of another, and gets time to recover.
+// settled waits until the engine has found all services well at the end: one
+// that did not change may have suffered from the change of another, and gets
+// time to recover; one that was started has to be well by itself.
 func (d *deployment) settled(ctx context.Context, _ release.Plan) error {
 	for _, s := range d.Workload.Services {
-		if err := d.watch.recovered(ctx, d.ids[s.Name]); err != nil {
+		await := d.watch.recovered
+		if d.begun[s.Name] {
+			await = d.watch.confirmed
+		}
+		if err := await(ctx, d.ids[s.Name]); err != nil {
 			return err
 		}
 	}

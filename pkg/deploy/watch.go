@@ -44,7 +44,9 @@ func newWatch(ctx context.Context, e Engine, w release.Workload, timeout, settle
 	}
 	go func() {
 		for e := range events {
-			v.ring(e.Container)
+			if !strings.HasPrefix(e.Action, "exec_") { // health checks make three each, and say what came of it apart
+				v.ring(e.Container)
+			}
 		}
 	}()
 	return v, nil
@@ -126,6 +128,13 @@ func (p *prober) well(ctx context.Context, c release.Container, ring func()) boo
 		ring()
 	}()
 	return false
+}
+
+// confirmed waits, after ready, until the engine says the same.
+func (v *watch) confirmed(ctx context.Context, id string) error {
+	return v.wait(ctx, id, func(c release.Container, _ time.Duration) (bool, error) {
+		return well(c, isOneShot(c, v.w), true)
+	})
 }
 
 // recovered waits as ready does, and gives an unhealthy or stopped container

@@ -125,6 +125,7 @@ func TestContainerdStore(t *testing.T) {
 		image:                inspected + `}`,
 		image + "?manifests": inspected + `,"Manifests":[` + platform(other, "amd64") + `,` + platform(manifest, "arm64") + `]}`,
 		"GET /volumes":       `{"Volumes":[{"Name":"m","Driver":"local","CreatedAt":"2026-01-02T03:04:05Z","Labels":null},{"Name":"n","Driver":"nfs","CreatedAt":"2026-01-02T03:04:05Z"}]}`,
+		"GET /volumes/m":     `{"Name":"m","Driver":"local","CreatedAt":"2026-01-02T03:04:05Z","Labels":null}`,
 		"GET /containers/c/json": `{"Id":"c","Name":"/agent-planner-1","Image":"` + index + `","ImageManifestDescriptor":{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"` + manifest + `","size":1},
 			"State":{"Status":"running","Pid":7,"StartedAt":"2026-01-02T03:04:05.6Z","Health":{"Status":"healthy","Log":[]}},
 			"Mounts":[{"Type":"volume","Name":"m","Destination":"/m","RW":true}],"Config":{"Image":"` + planner.String() + `","Labels":{"com.docker.compose.service":"planner"}}}`,
@@ -142,12 +143,16 @@ func TestContainerdStore(t *testing.T) {
 		t.Errorf("container %+v, %v", c, err)
 	}
 	// From 23.0 on the creation time of a local volume is one.
-	if len(c.Mounts) != 1 || c.Mounts[0].Identity != "m@2026-01-02T03:04:05Z" {
-		t.Errorf("mounts %+v", c.Mounts)
-	}
 	volumes, err := h.volumes(context.Background())
-	if err != nil || len(volumes) != 2 || volumes[1].Identity != "n" {
+	if err != nil || len(volumes) != 2 || volumes[0].Identity != "m@2026-01-02T03:04:05Z" || volumes[1].Identity != "n" {
 		t.Errorf("volumes %+v, %v", volumes, err)
+	}
+	if v, err := h.Volume(context.Background(), "m"); err != nil || v.Identity != "m@2026-01-02T03:04:05Z" {
+		t.Errorf("volume %+v, %v", v, err)
+	}
+	c, err = h.inspect(context.Background(), "c", release.Observed{Volumes: volumes}, nil)
+	if err != nil || len(c.Mounts) != 1 || c.Mounts[0].Identity != "m@2026-01-02T03:04:05Z" {
+		t.Errorf("mounts %+v, %v", c.Mounts, err)
 	}
 }
 
@@ -328,6 +333,7 @@ func checkAuth(t *testing.T, s *stub) {
 // What an engine lists has bounds.
 func TestTooManyObjects(t *testing.T) {
 	s := &stub{version: "1.41", answers: map[string]string{
+		"GET /networks": `[]`, "GET /containers/json": `[]`, "GET /info": `{"ServerVersion":"20.10.0"}`,
 		"GET /volumes": `{"Volumes":[` + strings.Repeat(`{"Name":"v"},`, mostObjects) + `{"Name":"v"}]}`,
 	}}
 	if _, err := s.host(t, Options{}).Observe(context.Background(), "agent"); release.KindOf(err) != release.KindUnavailable || !strings.Contains(err.Error(), "more than") {

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
 	"github.com/moby/moby/client/pkg/versions"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -19,50 +20,74 @@ import (
 // mostObjects bounds what one listing of an engine may hold.
 const mostObjects = 10_000
 
+// mostLooks is how many containers are looked at at the same time.
+const mostLooks = 8
+
 // Observe reports the containers of a Compose project, stopped ones too, and
-// the engine's volumes and networks.
-func (h *Host) Observe(ctx context.Context, project string) (release.Observed, error) {
-	volumes, err := h.volumes(ctx)
-	if err != nil {
-		return release.Observed{}, err
+// the engine's volumes and networks. It asks side by side: an engine behind a
+// long way costs three answers' time, however many containers there are.
+func (h *Host) Observe(ctx context.Context, project string) (seen release.Observed, err error) {
+	var ids []string
+	var habits *habits
+	lists, listing := errgroup.WithContext(ctx)
+	for _, list := range []func() error{
+		func() (err error) { seen.Volumes, err = h.volumes(listing); return err },
+		func() (err error) { seen.NetworkSpecs, err = h.networks(listing); return err },
+		func() (err error) { habits, err = h.habits(listing); return err },
+		func() (err error) { ids, err = h.containers(listing, release.LabelProject+"="+project); return err },
+	} {
+		lists.Go(list)
 	}
-	seen := release.Observed{Volumes: volumes}
-	if seen.NetworkSpecs, err = h.networks(ctx); err != nil {
+	if err := lists.Wait(); err != nil {
 		return release.Observed{}, err
 	}
 	for _, n := range seen.NetworkSpecs {
 		seen.Networks = append(seen.Networks, n.Name)
 	}
-	habits, err := h.habits(ctx)
-	if err != nil {
+	found := make([]*release.Container, len(ids))
+	looks, looking := errgroup.WithContext(ctx)
+	looks.SetLimit(mostLooks)
+	for i, id := range ids {
+		looks.Go(func() error {
+			c, err := h.inspect(looking, id, seen, habits)
+			switch {
+			case absent(err): // it went away between the list and now
+				return nil
+			case err == nil:
+				found[i] = &c
+			}
+			return err
+		})
+	}
+	if err := looks.Wait(); err != nil {
 		return release.Observed{}, err
 	}
-	ids, err := h.containers(ctx, release.LabelProject+"="+project)
-	if err != nil {
-		return release.Observed{}, err
-	}
-	for _, id := range ids {
-		c, err := h.inspect(ctx, id, seen, habits)
-		if absent(err) { // it went away between the list and now
-			continue
+	for _, c := range found {
+		if c != nil {
+			seen.Containers = append(seen.Containers, *c)
 		}
-		if err != nil {
-			return release.Observed{}, err
-		}
-		seen.Containers = append(seen.Containers, c)
 	}
 	slices.SortFunc(seen.Containers, func(a, b release.Container) int { return strings.Compare(a.Name, b.Name) })
 	seen.TakeOver(project)
 	return seen, nil
 }
 
-// Inspect reports one container by id or name.
+// Inspect reports one container by id or name, without the identities of its
+// volumes.
 func (h *Host) Inspect(ctx context.Context, id string) (release.Container, error) {
-	volumes, err := h.volumes(ctx)
+	return h.inspect(ctx, id, release.Observed{}, nil)
+}
+
+// Volume reports one volume by name; release.ErrNotFound is in the chain of the
+// error if there is none.
+func (h *Host) Volume(ctx context.Context, name string) (release.ObservedVolume, error) {
+	ctx, cancel := h.short(ctx)
+	defer cancel()
+	result, err := h.client.VolumeInspect(ctx, name, client.VolumeInspectOptions{})
 	if err != nil {
-		return release.Container{}, err
+		return release.ObservedVolume{}, h.fault("inspecting volume", name, err)
 	}
-	return h.inspect(ctx, id, release.Observed{Volumes: volumes}, nil)
+	return observed(result.Volume, h.steadyCreation()), nil
 }
 
 // inspect reports one container; with the engine's habits also how it was made.
@@ -116,10 +141,14 @@ func (h *Host) volumes(ctx context.Context) ([]release.ObservedVolume, error) {
 	steady := h.steadyCreation()
 	var list []release.ObservedVolume
 	for _, v := range result.Items {
-		list = append(list, release.ObservedVolume{Name: v.Name, Driver: v.Driver, Identity: identity(v, steady), Labels: v.Labels, Options: v.Options})
+		list = append(list, observed(v, steady))
 	}
 	slices.SortFunc(list, func(a, b release.ObservedVolume) int { return strings.Compare(a.Name, b.Name) })
 	return list, nil
+}
+
+func observed(v volume.Volume, steady bool) release.ObservedVolume {
+	return release.ObservedVolume{Name: v.Name, Driver: v.Driver, Identity: identity(v, steady), Labels: v.Labels, Options: v.Options}
 }
 
 func (h *Host) networks(ctx context.Context) ([]release.NetworkSpec, error) {

@@ -17,6 +17,7 @@ type Engine interface {
 	Info(ctx context.Context) (release.EngineInfo, error)
 	Observe(ctx context.Context, project string) (release.Observed, error)
 	Inspect(ctx context.Context, id string) (release.Container, error)
+	Volume(ctx context.Context, name string) (release.ObservedVolume, error)
 	Events(ctx context.Context, project string) (<-chan release.ContainerEvent, error)
 
 	ImageID(ctx context.Context, s release.Subject) (id string, present bool, err error)

@@ -56,7 +56,7 @@ type Fake struct {
 	images      map[release.Subject]bool
 	containers  map[string]*fakeContainer
 	networks    map[string]fakeNetwork
-	volumes     map[string]fakeVolume
+	volumes     map[string]release.ObservedVolume
 	locks       map[string]release.LockNote
 	checkpoints map[string]string
 	watchers    map[*watcher]bool
@@ -74,10 +74,6 @@ type fakeNetwork struct {
 	labels map[string]string
 }
 
-type fakeVolume struct {
-	release.ObservedVolume
-}
-
 type watcher struct {
 	project string
 	events  chan release.ContainerEvent
@@ -91,7 +87,7 @@ func NewFake(name string) *Fake {
 		images:      map[release.Subject]bool{},
 		containers:  map[string]*fakeContainer{},
 		networks:    map[string]fakeNetwork{},
-		volumes:     map[string]fakeVolume{},
+		volumes:     map[string]release.ObservedVolume{},
 		locks:       map[string]release.LockNote{},
 		checkpoints: map[string]string{},
 		watchers:    map[*watcher]bool{},
@@ -101,7 +97,7 @@ func NewFake(name string) *Fake {
 // Effect reports whether a call changes something on the engine.
 func Effect(op string) bool {
 	switch op {
-	case "info", "observe", "inspect", "events", "imageID", "usage", "logs", "confinement", "entries", "owned", "localImage", "readLock", "readCheckpoint", "listLabelled":
+	case "info", "observe", "inspect", "inspectVolume", "events", "imageID", "usage", "logs", "confinement", "entries", "owned", "localImage", "readLock", "readCheckpoint", "listLabelled":
 		return false
 	}
 	return true
@@ -299,9 +295,9 @@ func (f *Fake) CreateVolume(ctx context.Context, project string, v release.Volum
 }
 
 func (f *Fake) makeVolume(name string, labels map[string]string) {
-	f.volumes[name] = fakeVolume{release.ObservedVolume{
+	f.volumes[name] = release.ObservedVolume{
 		Name: name, Driver: "local", Identity: fmt.Sprintf("%s@%d", name, f.next()), Labels: labels,
-	}}
+	}
 }
 
 // RemoveVolume removes a volume that no container mounts.

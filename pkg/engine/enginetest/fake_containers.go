@@ -18,7 +18,7 @@ func (f *Fake) Observe(ctx context.Context, project string) (seen release.Observ
 	err = f.call(ctx, "observe", project, func() error {
 		seen.Networks = slices.Sorted(maps.Keys(f.networks))
 		for _, name := range slices.Sorted(maps.Keys(f.volumes)) {
-			seen.Volumes = append(seen.Volumes, f.volumes[name].ObservedVolume)
+			seen.Volumes = append(seen.Volumes, f.volumes[name])
 		}
 		for _, c := range f.containers {
 			if c.Labels[release.LabelProject] == project {
@@ -48,8 +48,24 @@ func (f *Fake) Inspect(ctx context.Context, id string) (out release.Container, e
 		c, err := f.find(id)
 		if err == nil {
 			out = f.report(c)
+			for i := range out.Mounts {
+				out.Mounts[i].Identity = ""
+			}
 		}
 		return err
+	})
+	return out, err
+}
+
+// Volume reports one volume by name.
+func (f *Fake) Volume(ctx context.Context, name string) (out release.ObservedVolume, err error) {
+	err = f.call(ctx, "inspectVolume", name, func() error {
+		v, ok := f.volumes[name]
+		if !ok {
+			return notFound("volume", name)
+		}
+		out = v
+		return nil
 	})
 	return out, err
 }

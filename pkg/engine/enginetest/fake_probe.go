@@ -59,7 +59,7 @@ func declaredUID(user string) int64 {
 
 // Entries answers by OnEntries.
 func (f *Fake) Entries(ctx context.Context, volume string) (n int, err error) {
-	var v fakeVolume
+	var v release.ObservedVolume
 	err = f.call(ctx, "entries", volume, func() error {
 		var ok bool
 		if v, ok = f.volumes[volume]; !ok {
@@ -70,7 +70,7 @@ func (f *Fake) Entries(ctx context.Context, volume string) (n int, err error) {
 	if err != nil || f.OnEntries == nil {
 		return 1, err
 	}
-	return f.OnEntries(v.ObservedVolume)
+	return f.OnEntries(v)
 }
 
 // Owned gives the projects of what carries a label, and their owners.

@@ -270,9 +270,18 @@ func (s *suite) idempotent(t *testing.T) {
 	spec.Networks = []release.Attach{{Network: network.Name, Aliases: []string{"brain"}}}
 	spec.Mounts = []release.Mount{{Type: "volume", Source: volume.Name, Target: "/data"}}
 	id := s.create(spec)
-	c := s.inspect(id)
-	if _, joined := c.Networks[network.Name]; !joined || len(c.Mounts) != 1 || c.Mounts[0].Name != volume.Name || c.Mounts[0].Identity != identity {
-		t.Errorf("networks %v, mounts %+v", c.Networks, c.Mounts)
+	seen, err := s.Engine.Observe(s.ctx, s.project())
+	s.must(err)
+	for _, c := range append(seen.Containers, s.inspect(id)) {
+		if _, joined := c.Networks[network.Name]; !joined || len(c.Mounts) != 1 || c.Mounts[0].Name != volume.Name {
+			t.Errorf("networks %v, mounts %+v", c.Networks, c.Mounts)
+		}
+	}
+	if v, err := s.Engine.Volume(s.ctx, volume.Name); err != nil || v.Identity != identity || len(seen.Containers) != 1 || seen.Containers[0].Mounts[0].Identity != identity {
+		t.Errorf("volume %+v, %v; containers %+v", v, err, seen.Containers)
+	}
+	if _, err := s.Engine.Volume(s.ctx, volume.Name+"-not"); !errors.Is(err, release.ErrNotFound) {
+		t.Errorf("a volume that is not there: %v", err)
 	}
 	if err := s.Engine.RemoveVolume(s.ctx, volume.Name); err == nil {
 		t.Error("a volume in use was removed")
