@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -93,11 +95,24 @@ func (r *promotion) matches(ctx context.Context, subjects map[string]release.Sub
 	if r.env.After == "" && r.kind == release.KindPromote {
 		return matches, nil
 	}
+	var names []string
 	for _, name := range sortedKeys(subjects) {
-		if name == "" || r.seenDigest(matches, subjects[name].Digest) {
-			continue
+		if name != "" && !slices.ContainsFunc(names, func(n string) bool { return subjects[n].Digest == subjects[name].Digest }) {
+			names = append(names, name)
 		}
-		scan, err := r.p.Scanner.Scan(ctx, subjects[name])
+	}
+	scans, errs := make([]release.Scan, len(names)), make([]error, len(names))
+	var group errgroup.Group
+	group.SetLimit(mostScans)
+	for i, name := range names {
+		group.Go(func() error {
+			scans[i], errs[i] = r.p.Scanner.Scan(ctx, subjects[name])
+			return nil
+		})
+	}
+	_ = group.Wait() // they stand in errs
+	for i, name := range names {
+		scan, err := scans[i], errs[i]
 		switch {
 		case err != nil && r.back():
 			event.Warnf(ctx, "%s could not be matched against today's vulnerabilities: %s", name, oneLine(err))
@@ -114,10 +129,10 @@ func (r *promotion) matches(ctx context.Context, subjects map[string]release.Sub
 	return matches, nil
 }
 
+// mostScans is how many images are looked at at the same time: each takes a
+// process of its own and the database's memory.
+const mostScans = 4
+
 // back reports whether it goes to what was let in before: today's
 // vulnerabilities are no reason to leave a target as it is.
 func (r *promotion) back() bool { return r.kind == release.KindRollback || r.kind == release.KindFix }
-
-func (r *promotion) seenDigest(matches map[string]release.Scan, d release.Digest) bool {
-	return slices.ContainsFunc(sortedKeys(matches), func(name string) bool { return matches[name].Subject.Digest == d })
-}
