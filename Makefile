@@ -104,9 +104,9 @@ study: ## the error rates of smoke's judgement of growth, into docs/smoke.md
 FLIPS ?= 1
 EACH ?= 1
 
-# A sample of it is among the fast tests.
+# A sample of it is among the fast tests. KINDS tries only kinds that an expression matches.
 tampering: ## a ledger changed in every way, FLIPS bits of each byte, one in EACH: the table in docs/tampering.md
-	go test -count=1 -timeout 2h -v -run TestTampering ./pkg/ledger -args -tampering '$(CURDIR)/docs/tampering.md' -flips '$(FLIPS)' -each '$(EACH)'
+	go test -count=1 -timeout 2h -v -run TestTampering ./pkg/ledger -args -tampering '$(CURDIR)/docs/tampering.md' -flips '$(FLIPS)' -each '$(EACH)' -kinds '$(KINDS)'
 
 lint: ## gofmt, go vet, staticcheck, shellcheck, actionlint
 	@scripts/lint

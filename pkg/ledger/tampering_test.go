@@ -8,8 +8,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +24,7 @@ import (
 var (
 	tampering = flag.String("tampering", "", "try all mutations of a ledger, and bring the table in this document up to date")
 	each      = flag.Int("each", 1, "try one in so many of each kind, with -tampering")
+	kindsOf   = flag.String("kinds", "", "try only kinds that this expression matches, and keep the table's other rows, with -tampering")
 	flips     = flag.Int("flips", 1, "bits flipped of each byte of the log, with -tampering")
 )
 
@@ -130,6 +133,7 @@ func refusal(err error) string {
 func TestTampering(t *testing.T) {
 	e := newEstate(t)
 	bits, every := 1, 307
+	chosen := regexp.MustCompile(*kindsOf)
 	if *tampering != "" {
 		bits, every = *flips, max(1, *each)
 	}
@@ -151,7 +155,7 @@ func TestTampering(t *testing.T) {
 			if counts[m.kind]++; counts[m.kind] == 1 {
 				kinds = append(kinds, m.kind)
 			}
-			if n%every == 0 || counts[m.kind] <= 2 {
+			if chosen.MatchString(m.kind) && (n%every == 0 || counts[m.kind] <= 2) {
 				todo <- m
 			}
 			n++
@@ -181,57 +185,98 @@ func TestTampering(t *testing.T) {
 
 const tableBegins, tableEnds = "<!-- table -->\n", "<!-- /table -->"
 
-// publishTampering writes counts by kind into the document.
-func publishTampering(t *testing.T, kinds []string, answers []answer) {
-	t.Helper()
-	type row struct {
-		tried, with, without, read, alone, ignored int
-		rules                                      map[string]int
+// tamperingRow is a row of the table: how many were tried, how many of them were
+// refused by each reader, and read as if nothing were, and the first findings.
+type tamperingRow struct {
+	counts [6]int
+	rules  map[string]int
+}
+
+func (r *tamperingRow) add(other tamperingRow) {
+	for i, n := range other.counts {
+		r.counts[i] += n
 	}
-	rows := map[string]*row{}
-	total := &row{rules: map[string]int{}}
-	for _, a := range answers {
-		r := rows[a.kind]
-		if r == nil {
-			r = &row{rules: map[string]int{}}
-			rows[a.kind] = r
+	for rule, n := range other.rules {
+		r.rules[rule] += n
+	}
+}
+
+func (r *tamperingRow) line(name string) string {
+	rules := slices.SortedFunc(maps.Keys(r.rules), func(x, y string) int {
+		return cmp.Or(cmp.Compare(r.rules[y], r.rules[x]), strings.Compare(x, y))
+	})
+	for i, rule := range rules {
+		rules[i] = fmt.Sprintf("%s %d", rule, r.rules[rule])
+	}
+	text := "| " + name + " |"
+	for _, n := range r.counts {
+		text += fmt.Sprintf(" %d |", n)
+	}
+	return text + " " + strings.Join(rules, ", ") + " |\n"
+}
+
+// readTampering reads the rows of a table that line wrote.
+func readTampering(table string) map[string]*tamperingRow {
+	rows := map[string]*tamperingRow{}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		r := &tamperingRow{rules: map[string]int{}}
+		if len(cells) != len(r.counts)+2 {
+			continue
 		}
-		for _, r := range []*row{r, total} {
-			r.tried++
-			r.with += one(a.with)
-			r.without += one(a.without)
-			r.read += one(a.read != nil)
-			r.alone += one(a.alone != nil)
-			r.ignored += one(a.read == nil && a.same)
-			if a.first != "" {
-				r.rules[a.first]++
+		bad := false
+		for i := range r.counts {
+			n, err := strconv.Atoi(strings.TrimSpace(cells[1+i]))
+			r.counts[i], bad = n, bad || err != nil
+		}
+		for rule := range strings.SplitSeq(strings.TrimSpace(cells[len(cells)-1]), ", ") {
+			name, number, _ := strings.Cut(rule, " ")
+			if n, err := strconv.Atoi(number); err == nil {
+				r.rules[name] = n
 			}
 		}
-	}
-	var b strings.Builder
-	b.WriteString("| what was done | mutations | audit, given the last checkpoint | audit, given none | promote, target's checkpoint | promote, no target's | same history read | reported first |\n|---|--:|--:|--:|--:|--:|--:|---|\n")
-	line := func(name string, r *row) {
-		rules := slices.SortedFunc(maps.Keys(r.rules), func(x, y string) int {
-			return cmp.Or(cmp.Compare(r.rules[y], r.rules[x]), strings.Compare(x, y))
-		})
-		for i, rule := range rules {
-			rules[i] = fmt.Sprintf("%s %d", rule, r.rules[rule])
+		if !bad {
+			rows[strings.TrimSpace(cells[0])] = r
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %s |\n", name, r.tried, r.with, r.without, r.read, r.alone, r.ignored, strings.Join(rules, ", "))
 	}
-	for _, kind := range kinds {
-		line(kind, rows[kind])
-	}
-	line("**all**", total)
+	return rows
+}
+
+// publishTampering writes counts by kind into the document. Kinds of which
+// nothing was tried keep their rows.
+func publishTampering(t *testing.T, kinds []string, answers []answer) {
+	t.Helper()
 	text, err := os.ReadFile(*tampering)
 	if err != nil {
 		t.Fatal(err)
 	}
 	head, rest, ok := strings.Cut(string(text), tableBegins)
-	_, tail, ok2 := strings.Cut(rest, tableEnds)
+	table, tail, ok2 := strings.Cut(rest, tableEnds)
 	if !ok || !ok2 {
 		t.Fatalf("%s has no place for the table", *tampering)
 	}
+	rows := map[string]*tamperingRow{}
+	for _, a := range answers {
+		if rows[a.kind] == nil {
+			rows[a.kind] = &tamperingRow{rules: map[string]int{}}
+		}
+		r := tamperingRow{counts: [6]int{1, one(a.with), one(a.without), one(a.read != nil), one(a.alone != nil), one(a.read == nil && a.same)}, rules: map[string]int{}}
+		if a.first != "" {
+			r.rules[a.first] = 1
+		}
+		rows[a.kind].add(r)
+	}
+	before := readTampering(table)
+	var b strings.Builder
+	b.WriteString("| what was done | mutations | audit, given the last checkpoint | audit, given none | promote, target's checkpoint | promote, no target's | same history read | reported first |\n|---|--:|--:|--:|--:|--:|--:|---|\n")
+	total := &tamperingRow{rules: map[string]int{}}
+	for _, kind := range kinds {
+		if r := cmp.Or(rows[kind], before[kind]); r != nil {
+			b.WriteString(r.line(kind))
+			total.add(*r)
+		}
+	}
+	b.WriteString(total.line("**all**"))
 	if err := os.WriteFile(*tampering, []byte(head+tableBegins+b.String()+tableEnds+tail), 0o644); err != nil {
 		t.Fatal(err)
 	}
