@@ -39,8 +39,8 @@ test-fast: ## the tests that need no engine and no network
 test-engine: build ## the tests on a real engine, BuildKit and registry
 	@scripts/packages jq openssl skopeo xxd docker; $(setup); scripts/with-registry go test -tags=engine -count=1 -p 1 -timeout 40m $(call tagged,engine)
 
-test-e2e: build ## the story, end to end
-	@$(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
+test-e2e: build ## the story, end to end; hosts over ssh
+	@scripts/packages dockerd nsenter; $(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
 
 # A program for hardware is built with cgo and this tag; SoftHSM stands in for it.
 test-hardware: ## keys in a PKCS #11 token, SoftHSM's

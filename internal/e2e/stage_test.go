@@ -46,6 +46,7 @@ func run(m *testing.M) int {
 			return 0
 		}
 	}
+	prepare()
 	s, err := open()
 	if s != nil {
 		defer s.close()

@@ -29,6 +29,7 @@ var (
 // it: no task that it took is lost or done twice, nothing that it learned is
 // forgotten, and its memory is the same one.
 func TestStateSurvivesPromotionsUnderLoad(t *testing.T) {
+	t.Parallel() // the stage is nobody else's by then
 	s := theStage
 	var status struct {
 		Environments []struct{ Release string }
