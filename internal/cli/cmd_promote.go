@@ -234,7 +234,14 @@ func printSteps(w io.Writer, steps []release.Step) error {
 		if s.From != "" {
 			change = s.From + " → " + s.To
 		}
-		rows = append(rows, []string{s.Target, s.Action, s.Service, change, s.Cause})
+		cause := s.Cause
+		if s.Order != "" {
+			cause += "; " + s.Order
+		}
+		if s.OrderCause != "" {
+			cause += ": " + s.OrderCause
+		}
+		rows = append(rows, []string{s.Target, s.Action, s.Service, change, cause})
 	}
 	return ui.Table(w, []string{"TARGET", "STEP", "SERVICE", "CHANGE", "CAUSE"}, rows)
 }

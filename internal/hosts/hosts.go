@@ -53,7 +53,7 @@ func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
 		Options: deploy.Options{Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges},
 		Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 		// The pipeline undoes all targets together.
-		KeepOld: true, KeepBroken: true,
+		KeepOld: true, KeepBroken: true, Back: d.Back,
 	}
 	if h.probe != nil {
 		j.Probe = func(ctx context.Context, c release.Container) bool { return h.probe(ctx, h.Host, c) }

@@ -26,6 +26,7 @@ func TestFindings(t *testing.T) {
 	}{
 		"privileged":          {head + "    privileged: true\n", []string{"5 compose/privileged"}},
 		"privileged in words": {head + "    privileged: \"yes\"\n", []string{"5 compose/privileged"}},
+		"a hook as root":      {head + "    pre_stop:\n      - {command: [x]}\n      - {command: [y], user: \"0:0\"}\n", []string{"7 compose/root-user"}},
 		"not privileged":      {head + "    privileged: no\n", nil},
 		"namespaces": {head + "    network_mode: host\n    pid: host\n    ipc: host\n    uts: host\n    userns_mode: host\n    cgroup: host\n",
 			[]string{"5 compose/host-network", "6 compose/host-pid", "7 compose/host-ipc", "8 compose/host-uts", "9 compose/host-userns", "10 compose/host-cgroup"}},

@@ -5,6 +5,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // limits reports values that could not be carried over to a host as they are
@@ -16,6 +18,7 @@ func limits(model map[string]any) []problem {
 		list = append(list, modes(s)...)
 		list = append(list, mountable(s)...)
 		list = append(list, health(s)...)
+		list = append(list, replaced(s)...)
 		list = append(list, reserved(s.at, s.spec)...)
 	}
 	for _, kind := range []string{"networks", "volumes"} {
@@ -113,6 +116,54 @@ func health(s service) []problem {
 		return []problem{{at, at.String() + " is ignored by the engine without start_period", "write start_period too"}}
 	}
 	return nil
+}
+
+// replaced: two containers of a service can run side by side only where they
+// share nothing that is there once.
+func replaced(s service) []problem {
+	at := s.at.in("deploy", "update_config", "order")
+	order := text(object(object(s.spec["deploy"])["update_config"])["order"])
+	switch order {
+	case "", release.StopFirst:
+		return nil
+	case release.StartFirst:
+	default:
+		return []problem{{at, fmt.Sprintf("%s: want %s or %s, got %s", at, release.StartFirst, release.StopFirst, clip(order)), "write one of them, or remove it"}}
+	}
+	what := ""
+	for _, m := range mounts(s) {
+		if (m.kind == "volume" || m.kind == "bind") && object(m.item)["read_only"] != true {
+			what = "what is mounted at " + m.target
+		}
+	}
+	for _, port := range items(s.spec["ports"]) {
+		if p := published(port); p != "" && !variable(p) { // a variable is judged with its value
+			what = "port " + p + " of the host"
+		}
+	}
+	for _, name := range names(s.spec["networks"]) {
+		if a := text(object(object(s.spec["networks"])[name])["ipv4_address"]); a != "" && !variable(a) {
+			what = "the address " + a
+		}
+	}
+	if what == "" {
+		return nil
+	}
+	return []problem{{at, fmt.Sprintf("%s: service %s cannot start before the old one stops: both would have %s", at, s.name, what), "remove it, or write order: stop-first"}}
+}
+
+// published gives the host's port of an entry of ports, in its long or short
+// form.
+func published(port any) string {
+	if p := object(port); p != nil {
+		return text(p["published"])
+	}
+	short := text(port)
+	if variable(short) {
+		return short
+	}
+	host := short[:max(0, strings.LastIndex(short, ":"))]
+	return host[strings.LastIndex(host, ":")+1:]
 }
 
 // reserved: labels by which what runs is found again.

@@ -190,7 +190,7 @@ var open = func() [][]string {
 		services.*.pids_limit services.*.shm_size services.*.oom_score_adj services.*.ulimits.**
 		services.*.deploy.resources.limits.* services.*.deploy.resources.reservations.memory
 		services.*.extra_hosts.** services.*.dns.** services.*.logging.options.* services.*.restart
-		services.*.networks.*.ipv4_address secrets.*.file`) {
+		services.*.networks.*.ipv4_address services.*.pre_stop.*.command.** services.*.pre_stop.*.environment.** secrets.*.file`) {
 		paths = append(paths, strings.Split(path, "."))
 	}
 	return paths

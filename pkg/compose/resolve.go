@@ -97,7 +97,7 @@ func (f *Files) rehearse() error {
 	makeUp(m, values)
 	able := true
 	eachText(m, func(at []string, s string) {
-		free := at[0] == "secrets" || len(at) > 2 && (at[2] == "environment" || at[2] == "labels" || at[2] == "command" || at[2] == "entrypoint")
+		free := at[0] == "secrets" || len(at) > 2 && (at[2] == "environment" || at[2] == "labels" || at[2] == "command" || at[2] == "entrypoint" || at[2] == "pre_stop")
 		if needed := map[string]bool{}; !free {
 			found, _ := placeholders(s)
 			for _, p := range found {

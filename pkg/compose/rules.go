@@ -72,10 +72,21 @@ func privileges(s service) []finding {
 			add(s.at.in("security_opt").item(i, o), "compose/unconfined", "remove it", "switches protection off (security_opt: %s)", o)
 		}
 	}
-	if user, _, _ := strings.Cut(text(s.spec["user"]), ":"); user == "root" || user != "" && strings.Trim(user, "0") == "" {
+	if isRoot(text(s.spec["user"])) {
 		add(s.at.in("user"), "compose/root-user", "remove user, or write the number of a user without privileges", "runs as root")
 	}
+	for i, hook := range items(s.spec["pre_stop"]) {
+		if user := text(object(hook)["user"]); isRoot(user) {
+			add(s.at.in("pre_stop").item(i, user).in("user"), "compose/root-user", "remove user, or write the number of a user without privileges", "has a hook that runs as root")
+		}
+	}
 	return list
+}
+
+// isRoot reports whether a user, "name:group" or "id:group", is root.
+func isRoot(user string) bool {
+	name, _, _ := strings.Cut(user, ":")
+	return name == "root" || name != "" && strings.Trim(name, "0") == ""
 }
 
 // harmlessOption reports whether a security option only takes away.

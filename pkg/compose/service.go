@@ -65,6 +65,7 @@ func serviceSpec(p *types.Project, s types.ServiceConfig) (release.ServiceSpec, 
 		DNS:           s.DNS,
 		Health:        serviceHealth(s),
 		Restart:       restart,
+		PreStop:       serviceHooks(s.PreStop),
 		Labels:        filled(s.Labels),
 	}
 	slices.Sort(spec.ExtraHosts)
@@ -78,6 +79,9 @@ func serviceSpec(p *types.Project, s types.ServiceConfig) (release.ServiceSpec, 
 		spec.LogDriver, spec.LogOptions = s.Logging.Driver, filled(s.Logging.Options)
 	}
 	setLimits(&spec, s)
+	if s.Deploy != nil && s.Deploy.UpdateConfig != nil {
+		spec.UpdateOrder = s.Deploy.UpdateConfig.Order
+	}
 	spec.Networks = serviceNetworks(p, s, spec.ContainerName)
 	for _, name := range slices.Sorted(maps.Keys(s.DependsOn)) {
 		spec.DependsOn = append(spec.DependsOn, release.Dependency{Service: name, Condition: s.DependsOn[name].Condition})
@@ -131,6 +135,14 @@ func setLimits(spec *release.ServiceSpec, s types.ServiceConfig) {
 func exact(f float32) float64 {
 	wide, _ := strconv.ParseFloat(strconv.FormatFloat(float64(f), 'g', -1, 32), 64)
 	return wide
+}
+
+func serviceHooks(list []types.ServiceHook) []release.Hook {
+	var out []release.Hook
+	for _, h := range list {
+		out = append(out, release.Hook{Command: h.Command, User: h.User, WorkingDir: h.WorkingDir, Environment: filled(h.Environment.ToMapping())})
+	}
+	return out
 }
 
 func serviceUlimits(s types.ServiceConfig) []release.Ulimit {

@@ -20,6 +20,9 @@ func tidy(model map[string]any, name string) map[string]any {
 		toTexts(s.spec, "environment", passThrough)
 		toTexts(s.spec, "labels", nothing)
 		toTexts(s.spec, "sysctls", nothing)
+		for _, hook := range items(s.spec["pre_stop"]) {
+			toTexts(object(hook), "environment", passThrough)
+		}
 		if deploy := object(s.spec["deploy"]); deploy != nil {
 			toTexts(deploy, "labels", nothing)
 		}

@@ -114,12 +114,13 @@ type mount struct {
 	place
 	kind, source, target string
 	readable             bool // false: the short form could not be read
+	item                 any
 }
 
 func mounts(s service) []mount {
 	var out []mount
 	for i, item := range items(s.spec["volumes"]) {
-		m := mount{place: s.at.in("volumes").item(i, mark(item))}
+		m := mount{place: s.at.in("volumes").item(i, mark(item)), item: item}
 		if v := object(item); v != nil {
 			m.readable = true
 			m.kind, m.source, m.target = text(v["type"]), text(v["source"]), text(v["target"])

@@ -50,7 +50,7 @@ func (p *planner) adoption(s release.ServiceSpec, c release.Container) (planned 
 	default:
 		step.Cause = c.Name + " runs just that already; it is not restarted" + mounted(c)
 	}
-	p.add(step)
+	p.add(p.replacing(step, s, c))
 	return true
 }
 

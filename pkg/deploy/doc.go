@@ -15,8 +15,19 @@
 //	what is there                                Undo                 Finish
 //	.promote-old-N, no name                      stop, rename, start  stop, create, start
 //	.promote-old-N, name (N) in any state        remove N, as above   keep N or renew it
+//	name, .promote-new-N in any state            remove .promote-new  remove it, begin again
+//	.promote-old-N, .promote-new-N               remove .promote-new, give it its name,
+//	                                             stop, rename, start  stop the old one
 //	.promote-undone-N                            remove it            remove it
 //	name (N) whose replaced container is gone    ErrCommitted         nothing to do
+//
+// That is stop-first. Where a service has nothing only once (orderOf), it is
+// start-first: the new container is made as "<name>.promote-new-<attempt>" and
+// waited for while the old one runs; then the old one is renamed, the new one
+// gets the name, and the old one is stopped.
+//
+// A container's pre_stop hooks stand in its label dev.promote.pre-stop and run
+// in it after the rename and before the stop.
 //
 // The names come before the stops: an engine goes on stopping a container when
 // nobody waits for it any more, and until then it looks like one that runs.

@@ -39,6 +39,9 @@ type Containers interface {
 	Remove(ctx context.Context, id string) error  // volumes stay
 	Discard(ctx context.Context, id string) error // its own anonymous volumes go
 	Logs(ctx context.Context, id string, lines int) ([]byte, error)
+	// RunHook runs a command in a running container and gives its exit code and
+	// the beginning of what it wrote.
+	RunHook(ctx context.Context, id string, h release.Hook) (exit int, output []byte, err error)
 }
 
 // Surroundings are the networks and volumes of a project. Creating what is
@@ -140,6 +143,13 @@ func (g *guarded) CreateVolume(ctx context.Context, project string, v release.Vo
 		return err
 	}
 	return g.Engine.CreateVolume(ctx, project, v, labels)
+}
+
+func (g *guarded) RunHook(ctx context.Context, id string, h release.Hook) (int, []byte, error) {
+	if err := g.allow(ctx); err != nil {
+		return -1, nil, err
+	}
+	return g.Engine.RunHook(ctx, id, h)
 }
 
 // Pull is guarded, and changes nothing that runs.

@@ -35,6 +35,9 @@ type Job struct {
 	// KeepOld leaves the replaced containers, stopped, for Undo; Clean removes
 	// them.
 	KeepOld bool
+	// Back: it goes back to what ran before. A hook of what is replaced that
+	// fails is a warning then.
+	Back bool
 	// KeepBroken leaves a failed deployment as it is, for a person to look at.
 	KeepBroken bool
 }
@@ -119,6 +122,8 @@ type deployment struct {
 	fine  map[string]bool
 	begun map[string]bool // services that this run started
 	key   string          // of the fingerprints beside the containers that it makes
+	// unnamed are containers that were ready before they had their names, by id.
+	unnamed map[string]string
 }
 
 // run is the deployment from looking to cleaning.
@@ -200,6 +205,7 @@ func (d *deployment) plan(ctx context.Context) (release.Plan, error) {
 	if err != nil {
 		return release.Plan{}, err
 	}
+	d.takeNames(seen)
 	d.seen, d.ids, d.fine, d.begun = seen, map[string]string{}, map[string]bool{}, map[string]bool{}
 	for _, s := range d.Workload.Services {
 		if c, ok := standing(seen, s, d.Workload.Project); ok {

@@ -16,6 +16,7 @@ const (
 	composeDependsOn = "com.docker.compose.depends_on"
 
 	oldMark    = ".promote-old-"    // replaced; waits for Undo or Clean
+	newMark    = ".promote-new-"    // made beside the one that it replaces, and not ready yet
 	undoneMark = ".promote-undone-" // made by an attempt that is undone; about to go
 )
 
@@ -39,6 +40,17 @@ func (a Attempt) Label() string {
 // oldName is the name that a replaced container waits under.
 func (a Attempt) oldName(name string) string { return name + oldMark + a.Label() }
 
+// newName is the name that a container has until it is ready, where the one that
+// it replaces runs on so long.
+func (a Attempt) newName(name string) string { return name + newMark + a.Label() }
+
+// begun reports whether a container was made by the attempt beside the one that
+// it replaces, and the name it is to have.
+func (a Attempt) begun(c release.Container) (name string, ok bool) {
+	name, label, ok := strings.Cut(c.Name, newMark)
+	return name, ok && label == a.Label()
+}
+
 // made reports whether a container was made by the attempt and stands under
 // its own name.
 func (a Attempt) made(c release.Container) bool {
@@ -58,9 +70,10 @@ func (a Attempt) kept(c release.Container) (name string, ok bool) {
 	return name, ok && label == a.Label()
 }
 
-// isAside reports whether a container was put aside by any attempt.
+// isAside reports whether a container was put aside by any attempt, or does not
+// stand for its service yet.
 func isAside(c release.Container) bool {
-	return strings.Contains(c.Name, oldMark) || strings.Contains(c.Name, undoneMark)
+	return strings.Contains(c.Name, oldMark) || strings.Contains(c.Name, undoneMark) || strings.Contains(c.Name, newMark)
 }
 
 // isOneShot reports whether a container is meant to end by itself.

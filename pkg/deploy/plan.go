@@ -134,7 +134,7 @@ func (p *planner) service(s release.ServiceSpec) {
 		action, cause = ActionRecreate, "it drifted from its record"
 	}
 	if action != "" {
-		p.add(release.Step{Service: s.Name, Action: action, From: imageOf(have), To: to, Cause: cause})
+		p.add(p.replacing(release.Step{Service: s.Name, Action: action, From: imageOf(have), To: to, Cause: cause}, s, have))
 	}
 }
 

@@ -2,17 +2,28 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/promote-dev/promote/pkg/release"
 )
 
 // replace gives a service a new container, as the package comment describes.
-func (d *deployment) replace(ctx context.Context, s release.ServiceSpec) error {
+func (d *deployment) replace(ctx context.Context, s release.ServiceSpec, order string) error {
+	if old, there := standing(d.seen, s, d.Workload.Project); there && order == release.StartFirst {
+		return d.startFirst(ctx, s, old)
+	}
 	old, replaces, err := d.makeRoom(ctx, s)
 	if err != nil {
 		return err
 	}
+	_, err = d.make(ctx, s, containerName(s, d.Workload.Project), old, replaces)
+	return err
+}
+
+// make gives a service a container under a name, and waits until it is well. Of
+// the old one, if there is one, it inherits what is not in the model.
+func (d *deployment) make(ctx context.Context, s release.ServiceSpec, name string, old release.Container, replaces bool) (id string, err error) {
 	labels := workloadLabels(d.Workload, s)
 	labels[release.LabelSequence] = d.Attempt.Label()
 	if replaces {
@@ -22,30 +33,37 @@ func (d *deployment) replace(ctx context.Context, s release.ServiceSpec) error {
 		labels[release.LabelDesired] = desiredOf(asked(d.Workload, s, image), d.key).encode()
 	}
 	s.Mounts = inherit(s.Mounts, old, d.Images[s.Name])
-	id, err := d.engine.Create(ctx, d.Workload.Project, s, containerName(s, d.Workload.Project), labels)
-	if err != nil {
-		return err
+	if id, err = d.engine.Create(ctx, d.Workload.Project, s, name, labels); err != nil {
+		return "", err
 	}
 	d.ids[s.Name] = id
 	if err := d.sameState(ctx, s, id); err != nil {
-		return err
+		return "", err
 	}
 	if err := d.engine.Start(ctx, id); err != nil {
-		return err
+		return "", err
 	}
-	return d.watch.ready(ctx, id)
+	return id, d.watch.ready(ctx, id)
 }
 
 // leftovers takes up what an interrupted attempt was doing: what was given up
-// goes, what was put aside stands still.
+// goes, as does what was not ready; what was put aside stands still.
 func (d *deployment) leftovers(ctx context.Context, _ release.Plan) error {
+	for _, c := range d.seen.Containers {
+		if name, ok := d.unnamed[c.ID]; ok {
+			if err := d.engine.Rename(ctx, c.ID, name); err != nil {
+				return err
+			}
+		}
+	}
 	for i, c := range d.seen.Containers {
 		var err error
+		_, begun := d.Attempt.begun(c)
 		switch {
-		case d.Attempt.undone(c):
+		case d.Attempt.undone(c), begun:
 			err = giveUp(ctx, d.engine, d.Attempt, c)
 		case isAside(c):
-			err = stop(ctx, d.engine, c)
+			err = retire(ctx, d.engine, c, false)
 			d.seen.Containers[i].State = "exited"
 		}
 		if err != nil {
@@ -75,7 +93,7 @@ func (d *deployment) makeRoom(ctx context.Context, s release.ServiceSpec) (old r
 		return old, true, giveUp(ctx, d.engine, d.Attempt, have)
 	}
 	// Nothing else holds what it may have kept in volumes of its own.
-	if err := stop(ctx, d.engine, have); err != nil {
+	if err := retire(ctx, d.engine, have, false); err != nil {
 		return have, false, err
 	}
 	return have, false, d.engine.Remove(ctx, have.ID)
@@ -86,10 +104,27 @@ func (d *deployment) makeRoom(ctx context.Context, s release.ServiceSpec) (old r
 // nobody waits any more, and a container that is about to stop looks like one
 // that runs.
 func (d *deployment) putAside(ctx context.Context, c release.Container) error {
-	if err := d.engine.Rename(ctx, c.ID, d.Attempt.oldName(c.Name)); err != nil {
+	if err := d.setAside(ctx, c); err != nil {
 		return err
 	}
 	return stop(ctx, d.engine, c)
+}
+
+// setAside is putAside without the stop: the name, and the container's hooks.
+// One that fails leaves the container as it was, with its name and all that is
+// in its memory.
+func (d *deployment) setAside(ctx context.Context, c release.Container) error {
+	if err := d.engine.Rename(ctx, c.ID, d.Attempt.oldName(c.Name)); err != nil {
+		return err
+	}
+	err := preStop(ctx, d.engine, c, !d.Back)
+	if err == nil || ctx.Err() != nil || d.engine.lost != nil {
+		return err
+	}
+	if back := d.engine.Rename(ctx, c.ID, c.Name); back != nil {
+		return errors.Join(err, back)
+	}
+	return err
 }
 
 // giveUp removes a container that an attempt made, with the volumes that only
@@ -100,7 +135,7 @@ func giveUp(ctx context.Context, e Engine, a Attempt, c release.Container) error
 			return err
 		}
 	}
-	if err := stop(ctx, e, c); err != nil {
+	if err := retire(ctx, e, c, false); err != nil {
 		return err
 	}
 	return e.Discard(ctx, c.ID)

@@ -23,6 +23,9 @@ func workloadLabels(w release.Workload, s release.ServiceSpec) map[string]string
 	if s.OneShot {
 		all[labelOneShot] = "true"
 	}
+	if text := leavingOf(s); text != "" {
+		all[labelPreStop] = text
+	}
 	return all
 }
 
@@ -78,7 +81,10 @@ func (d *deployment) services(ctx context.Context, p release.Plan) error {
 		}
 		step := event.Start(ctx, "[%s] %s %s", d.Target, p.Steps[i].Action, s.Name)
 		step.Logf("%s", p.Steps[i].Cause)
-		err := d.service(ctx, s, p.Steps[i].Action)
+		if p.Steps[i].OrderCause != "" {
+			step.Logf("%s: %s", p.Steps[i].Order, p.Steps[i].OrderCause)
+		}
+		err := d.service(ctx, s, p.Steps[i])
 		step.Done(err)
 		if err != nil {
 			return err
@@ -104,14 +110,14 @@ func (d *deployment) settled(ctx context.Context, _ release.Plan) error {
 	return nil
 }
 
-func (d *deployment) service(ctx context.Context, s release.ServiceSpec, action string) error {
-	if action == ActionStart {
+func (d *deployment) service(ctx context.Context, s release.ServiceSpec, step release.Step) error {
+	if step.Action == ActionStart {
 		if err := d.engine.Start(ctx, d.ids[s.Name]); err != nil {
 			return err
 		}
 		return d.watch.ready(ctx, d.ids[s.Name])
 	}
-	return d.replace(ctx, s)
+	return d.replace(ctx, s, step.Order)
 }
 
 // awaitDependencies waits for the conditions of depends_on. Services come in

@@ -59,7 +59,8 @@ func canUndo(seen release.Observed, j Job) error {
 	there := map[string]bool{} // ids and services
 	for _, c := range seen.Containers {
 		_, kept := j.Attempt.kept(c)
-		trace = trace || kept || j.Attempt.made(c) || j.Attempt.undone(c)
+		_, begun := j.Attempt.begun(c)
+		trace = trace || kept || begun || j.Attempt.made(c) || j.Attempt.undone(c)
 		there[c.ID], there[c.Service] = true, true
 	}
 	for _, c := range seen.Containers {
@@ -95,7 +96,7 @@ func giveBack(ctx context.Context, e Engine, j Job, seen release.Observed, step 
 	list := inOrder(seen.Containers)
 	slices.Reverse(list)
 	for _, c := range list {
-		if !j.Attempt.made(c) && !j.Attempt.undone(c) {
+		if _, begun := j.Attempt.begun(c); !begun && !j.Attempt.made(c) && !j.Attempt.undone(c) {
 			continue
 		}
 		step.Logf("removing %s", c.Name)
@@ -109,7 +110,7 @@ func giveBack(ctx context.Context, e Engine, j Job, seen release.Observed, step 
 			continue
 		}
 		step.Logf("bringing back %s", name)
-		if err := stop(ctx, e, c); err != nil {
+		if err := retire(ctx, e, c, false); err != nil {
 			return err
 		}
 		if err := e.Rename(ctx, c.ID, name); err != nil {
@@ -177,10 +178,10 @@ func clean(ctx context.Context, e Engine, target, project string) error {
 	}
 	for _, c := range replacedFirst(seen) {
 		step := event.Start(ctx, "[%s] remove %s", target, c.Name)
-		err := stop(ctx, e, c)
+		err := retire(ctx, e, c, false)
 		switch {
 		case err != nil:
-		case strings.Contains(c.Name, undoneMark):
+		case strings.Contains(c.Name, undoneMark), strings.Contains(c.Name, newMark):
 			err = e.Discard(ctx, c.ID)
 		default:
 			err = e.Remove(ctx, c.ID)

@@ -150,7 +150,7 @@ func Recreate(ctx context.Context, e Engine, r Run, service string) error {
 	v.probe = r.Probe
 	if old, there := standing(seen, s, r.Workload.Project); there {
 		s.Mounts = inherit(s.Mounts, old, r.Images[service])
-		if err := stop(ctx, e, old); err != nil {
+		if err := retire(ctx, e, old, true); err != nil {
 			return err
 		}
 		if err := e.Remove(ctx, old.ID); err != nil {

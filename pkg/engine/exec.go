@@ -8,6 +8,8 @@ import (
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
 // mostOutput bounds what is kept of a command's output or a container's log.
@@ -17,7 +19,18 @@ const mostOutput = 1 << 20
 // to stdout and stderr, the first MiB of it. When the context ends, Exec
 // returns; the engine has no way to end the command.
 func (h *Host) Exec(ctx context.Context, id string, cmd []string) (exit int, output []byte, err error) {
-	created, err := h.client.ExecCreate(ctx, id, client.ExecCreateOptions{AttachStdout: true, AttachStderr: true, Cmd: cmd})
+	return h.exec(ctx, id, client.ExecCreateOptions{Cmd: cmd})
+}
+
+// RunHook is Exec for a hook, with the user, directory and variables that it
+// names.
+func (h *Host) RunHook(ctx context.Context, id string, hook release.Hook) (exit int, output []byte, err error) {
+	return h.exec(ctx, id, client.ExecCreateOptions{Cmd: hook.Command, User: hook.User, WorkingDir: hook.WorkingDir, Env: environment(hook.Environment)})
+}
+
+func (h *Host) exec(ctx context.Context, id string, options client.ExecCreateOptions) (exit int, output []byte, err error) {
+	options.AttachStdout, options.AttachStderr = true, true
+	created, err := h.client.ExecCreate(ctx, id, options)
 	if err != nil {
 		return -1, nil, h.fault("running a command in container", id, err)
 	}

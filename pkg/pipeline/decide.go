@@ -87,7 +87,7 @@ func (r *promotion) planTargets(ctx context.Context) error {
 
 func (r *promotion) desired(h *host) Desired {
 	return Desired{Workload: r.workload, Images: r.images[platform(h.info)], Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy, Adopt: r.options.Adopt,
-		Recreate: r.options.recreate[h.target.Name], StateChanges: r.options.StateChanges, KnownChanges: r.knownChanges()}
+		Recreate: r.options.recreate[h.target.Name], StateChanges: r.options.StateChanges, KnownChanges: r.knownChanges(), Back: r.kind == release.KindRollback}
 }
 
 // recorded is what the last deployed record says about a target.

@@ -215,6 +215,8 @@ type Desired struct {
 	StateChanges, KnownChanges []string
 	// Recreate names services to recreate because they drifted.
 	Recreate map[string]bool
+	// Back: it goes back to what ran before; hooks that fail are warnings.
+	Back bool
 }
 
 // DriftQuery is what the ledger and the release say about one target.

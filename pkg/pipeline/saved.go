@@ -270,6 +270,9 @@ func stepTexts(steps []release.Step) map[string]string {
 		if s.Cause != "" {
 			text += " (" + s.Cause + ")"
 		}
+		if s.Order != "" {
+			text += ", " + s.Order
+		}
 		if out[about] != "" {
 			text = out[about] + "; " + text
 		}

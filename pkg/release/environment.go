@@ -52,6 +52,10 @@ type Step struct {
 	From    string `json:"from,omitempty"`
 	To      string `json:"to,omitempty"`
 	Cause   string `json:"cause"`
+	// Order is in which order a container is replaced, "start-first" or
+	// "stop-first", and OrderCause why it is stopped first.
+	Order      string `json:"order,omitempty"`
+	OrderCause string `json:"orderCause,omitempty"`
 }
 
 // Plan is what would be done, in order. An empty plan means: nothing differs.

@@ -200,6 +200,7 @@ func (p *parity) behaviour(a, b ServiceSpec) {
 	p.same("command", a.Command, b.Command, false)
 	p.same("entrypoint", a.Entrypoint, b.Entrypoint, false)
 	p.same("stopSignal", a.StopSignal, b.StopSignal, false)
+	p.same("preStop", hookCommands(a), hookCommands(b), false)
 }
 
 func (p *parity) same(field string, tested, there any, grave bool) {
@@ -213,6 +214,14 @@ func plain(v any) string {
 		return "none"
 	}
 	return clip(fmt.Sprint(v))
+}
+
+func hookCommands(s ServiceSpec) []string {
+	var list []string
+	for _, h := range s.PreStop {
+		list = append(list, strings.Join(h.Command, " "))
+	}
+	return list
 }
 
 func healthText(h *Health) string {

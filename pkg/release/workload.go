@@ -74,9 +74,28 @@ type ServiceSpec struct {
 	LogOptions map[string]string `json:"logOptions,omitempty"`
 	// OneShot: some service waits for this one to complete successfully.
 	OneShot bool `json:"oneShot,omitempty"`
+	// UpdateOrder is StopFirst or StartFirst where the model says so.
+	UpdateOrder string `json:"updateOrder,omitempty"`
+	// PreStop are run in the container, one after the other, before it is stopped
+	// to be replaced or taken away.
+	PreStop []Hook `json:"preStop,omitempty"`
 	// Filled names the keys of the service whose text in the model has
 	// placeholders: what they hold came from values, and is never shown.
 	Filled []string `json:"-"`
+}
+
+// The orders in which a service's container is replaced.
+const (
+	StopFirst  = "stop-first"
+	StartFirst = "start-first"
+)
+
+// Hook is a command that is run in a running container.
+type Hook struct {
+	Command     []string          `json:"command"`
+	User        string            `json:"user,omitempty"` // empty: the container's
+	WorkingDir  string            `json:"workingDir,omitempty"`
+	Environment map[string]string `json:"environment,omitempty"` // beside the container's
 }
 
 // Ulimit is one resource limit.

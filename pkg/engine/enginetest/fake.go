@@ -37,6 +37,8 @@ type Fake struct {
 	HealthDelay time.Duration
 	// OnExec answers Exec; nil says exit code 0 and nothing.
 	OnExec func(c release.Container, cmd []string) (exit int, output []byte, err error)
+	// OnHook answers RunHook; nil says exit code 0 and nothing.
+	OnHook func(ctx context.Context, c release.Container, h release.Hook) (exit int, output []byte, err error)
 	// OnUsage answers Usage; nil says 1 MiB.
 	OnUsage func(c release.Container) release.Usage
 	// OnConfinement answers Confinement; nil says one process with the declared

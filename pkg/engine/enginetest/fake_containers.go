@@ -525,6 +525,22 @@ func (f *Fake) Exec(ctx context.Context, id string, cmd []string) (exit int, out
 	return f.OnExec(c, cmd)
 }
 
+// RunHook answers with OnHook.
+func (f *Fake) RunHook(ctx context.Context, id string, h release.Hook) (exit int, output []byte, err error) {
+	var c release.Container
+	err = f.on(ctx, "hook", id, func(found *fakeContainer) error {
+		if found.State != "running" {
+			return release.Unavailable("", "container %s is not running", found.Name)
+		}
+		c = f.report(found)
+		return nil
+	})
+	if err != nil || f.OnHook == nil {
+		return 0, nil, err
+	}
+	return f.OnHook(ctx, c, h)
+}
+
 // Logs gives the last lines of what the fake probe said.
 func (f *Fake) Logs(ctx context.Context, id string, lines int) (log []byte, err error) {
 	err = f.call(ctx, "logs", id, func() error {
