@@ -267,7 +267,8 @@ func (r *promotion) lookBack(ctx context.Context, canaries []*host) {
 	})
 }
 
-// hold watches the canaries through the pause, and reads them back after it.
+// hold watches the canaries through the pause, and reads them back after it. The
+// checks that can be asked of what runs are asked at its beginning and its end.
 // Time that all of them ran the release before counts, so that a resume does
 // not begin the pause again; a restart does, as it begins that time again.
 func (r *promotion) hold(ctx context.Context, canaries []*host, pause time.Duration) (err error) {
@@ -285,9 +286,15 @@ func (r *promotion) hold(ctx context.Context, canaries []*host, pause time.Durat
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
 	return together(watch, canaries, len(canaries), func(ctx context.Context, h *host) error {
-		err := h.Hold(ctx, r.desired(h), left)
+		err := r.ask(ctx, h)
+		if err == nil {
+			err = h.Hold(ctx, r.desired(h), left)
+		}
 		if err == nil {
 			err = r.readBack(ctx, h)
+		}
+		if err == nil && left > 0 {
+			err = r.ask(ctx, h)
 		}
 		if err == nil {
 			return nil
