@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -86,9 +87,10 @@ func (r *run) promoteCommands() []*cli.Command {
 			flags: []cli.Flag{
 				&cli.StringFlag{Name: "to", Usage: "`RELEASE` to go back to"}, dryRunFlag(),
 				&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger (required)"}, stateChangeFlag(), waitFlag(),
+				&cli.Int64Flag{Name: "restore", Usage: "bring volumes back to the snapshots that the promotion with the `RECORD` took; needs --identity"}, identityFlag(),
 			}, action: r.rollback}),
 		r.command(command{name: "resume", usage: "finish or undo what was interrupted", arguments: "ENV", least: 1, most: 1,
-			flags: []cli.Flag{dryRunFlag(), &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, stateChangeFlag()}, action: r.resume}),
+			flags: []cli.Flag{dryRunFlag(), &cli.StringFlag{Name: "reason", Usage: "`TEXT` for the ledger"}, stateChangeFlag(), identityFlag()}, action: r.resume}),
 	}
 }
 
@@ -108,8 +110,18 @@ func (r *run) to(ctx context.Context, c *cli.Context) error {
 }
 
 func (r *run) rollback(ctx context.Context, c *cli.Context) error {
+	identity, err := identityOf(c)
+	if err != nil {
+		return err
+	}
+	var restore *int64
+	if c.IsSet("restore") {
+		sequence := c.Int64("restore")
+		restore = &sequence
+	}
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
 		result, err := p.Rollback(ctx, pipeline.PromoteOptions{
+			Restore: restore, Identity: identity,
 			Environment: c.Args().First(), Release: c.String("to"), Reason: c.String("reason"), DryRun: c.Bool("dry-run"),
 			Wait: waitOf(c), StateChanges: c.StringSlice("state-change"),
 		})
@@ -118,12 +130,57 @@ func (r *run) rollback(ctx context.Context, c *cli.Context) error {
 }
 
 func (r *run) resume(ctx context.Context, c *cli.Context) error {
+	identity, err := identityOf(c)
+	if err != nil {
+		return err
+	}
 	return r.withPipeline(ctx, func(p *pipeline.Pipeline) error {
 		result, err := p.Resume(ctx, pipeline.ResumeOptions{
-			Environment: c.Args().First(), DryRun: c.Bool("dry-run"), StateChanges: c.StringSlice("state-change"), Reason: c.String("reason"),
+			Environment: c.Args().First(), DryRun: c.Bool("dry-run"), StateChanges: c.StringSlice("state-change"), Reason: c.String("reason"), Identity: identity,
 		})
 		return r.emitPromotion(result, err)
 	})
+}
+
+func identityFlag() cli.Flag {
+	return &cli.StringFlag{Name: "identity", Usage: "the private key that opens snapshots: `FILE`, or env://VARIABLE"}
+}
+
+// mostIdentity bounds what is read of a private key, in bytes.
+const mostIdentity = 64 << 10
+
+// identityOf reads the private key that opens snapshots; empty where none is
+// given. What it holds is never shown.
+func identityOf(c *cli.Context) (string, error) {
+	const hint = "give a file as age-keygen writes it, or an ssh private key without a passphrase; or env://VARIABLE"
+	place := c.String("identity")
+	if place == "" {
+		if c.IsSet("identity") {
+			return "", release.Misuse(hint, "--identity names no private key")
+		}
+		return "", nil
+	}
+	if name, ok := strings.CutPrefix(place, "env://"); ok {
+		if text := os.Getenv(name); text != "" {
+			return text, nil
+		}
+		return "", release.Misuse(hint, "--identity: the variable %s is not set", name)
+	}
+	file, err := os.Open(place)
+	if err != nil {
+		return "", release.Misuse(hint, "--identity: %w", err)
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, mostIdentity+1))
+	switch {
+	case err != nil:
+		return "", release.Misuse(hint, "--identity: %w", err)
+	case len(text) > mostIdentity:
+		return "", release.Misuse(hint, "--identity: %s takes more than %d bytes", place, mostIdentity)
+	case strings.TrimSpace(string(text)) == "":
+		return "", release.Misuse(hint, "--identity: %s is empty", place)
+	}
+	return string(text), nil
 }
 
 func (r *run) emitPromotion(result pipeline.Promotion, err error) error {

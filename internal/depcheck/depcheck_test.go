@@ -42,7 +42,7 @@ var (
 		{[]string{"internal/depcheck", "internal/e2e"}, nil, "they look at the others from outside"},
 		{[]string{"internal/advisories"}, append([]string{"data/osv"}, nouns...), "it makes a database and is handed the way to push it"},
 		{[]string{"data/osv"}, nil, "embedded files, no code"},
-		{[]string{"internal/worktree", "internal/worker", "internal/ui", "internal/report", "internal/localregistry", "internal/bases", "internal/hook"}, nouns, "small rooms behind the front door know the nouns only"},
+		{[]string{"internal/worktree", "internal/worker", "internal/ui", "internal/report", "internal/localregistry", "internal/bases", "internal/hook", "internal/seal"}, nouns, "small rooms behind the front door know the nouns only"},
 		{[]string{"internal/cli"}, []string{"internal/ui", "internal/report", "internal/worker", "pkg/config", "pkg/pipeline", "pkg/release", "pkg/event"}, "the command line gets its adapters handed in, so that its tests link none of them"},
 		{[]string{"internal/demo"}, append([]string{"examples"}, nouns...), "the demo runs the real commands, it does not call what is behind them"},
 		{[]string{"internal/reliability"}, nil, "it kills the real program and looks at what is left from outside"},
@@ -51,7 +51,7 @@ var (
 		{[]string{"internal/bench/ledger"}, append([]string{"internal/bench", "pkg/ledger"}, nouns...), "it hands our ledger to its benchmark"},
 		{[]string{"internal/bench/deploy"}, []string{"internal/bench", "internal/reliability"}, "it times the real program in the workspace that the trials use"},
 		{[]string{"internal/bench/hosts"}, append([]string{"internal/bench", "internal/hosts", "pkg/engine", "pkg/engine/stub", "pkg/ledger", "pkg/pipeline"}, nouns...), "it hands stub engines to our deployments"},
-		{[]string{"internal/hosts"}, append([]string{"pkg/deploy", "pkg/engine", "pkg/pipeline"}, nouns...), "it joins two halves, so that a deployment can be had without the rest of the program"},
+		{[]string{"internal/hosts"}, append([]string{"internal/seal", "pkg/deploy", "pkg/engine", "pkg/pipeline"}, nouns...), "it joins two halves, so that a deployment can be had without the rest of the program"},
 		{[]string{"internal/wire"}, []string{"pkg/...", "internal/...", "policies", "data/osv", "examples/..."}, "the one place that knows every adapter"},
 		{[]string{"internal/startup"}, nil, "it has to be initialised before the libraries that have much to do"},
 		{[]string{"cmd/promote"}, []string{"internal/cli", "internal/startup", "internal/wire"}, "main is a dozen lines"},
@@ -64,6 +64,7 @@ var (
 		home    []string
 		because string
 	}{
+		{"filippo.io/age", []string{"internal/seal"}, "snapshots are encrypted in one place"},
 		{"github.com/urfave/cli", []string{"internal/cli"}, "flags are a matter of the front door"},
 		{"go.yaml.in/yaml", []string{"internal/yamlpos"}, "one reader of YAML, one form of positions"},
 		{"gopkg.in/yaml", nil, "use internal/yamlpos"},

@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"sync"
 	"time"
 
+	"github.com/promote-dev/promote/internal/seal"
 	"github.com/promote-dev/promote/pkg/deploy"
 	"github.com/promote-dev/promote/pkg/engine"
 	"github.com/promote-dev/promote/pkg/event"
@@ -41,6 +44,8 @@ func (t Targets) Open(ctx context.Context, target release.Target) (pipeline.Host
 type host struct {
 	*engine.Host
 	name  string
+	mu    sync.Mutex
+	seals *seal.Sealer // nil until it is needed
 	look  func(context.Context, *engine.Host, pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
 	probe func(context.Context, *engine.Host, release.Container) bool
 }
@@ -50,7 +55,8 @@ var _ pipeline.Host = (*host)(nil)
 func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
 	j := deploy.Job{
 		Target: h.name, Workload: d.Workload, Images: d.Images, Recorded: d.Recorded, Guard: guard,
-		Options: deploy.Options{Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges},
+		Options: deploy.Options{Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges, Snapshots: d.Snapshots.Volumes, Restore: d.Restore},
+		Keeping: h.keeping(d),
 		Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 		// The pipeline undoes all targets together.
 		KeepOld: true, KeepBroken: true, Back: d.Back,
@@ -67,6 +73,11 @@ func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, erro
 	if err != nil {
 		return release.Plan{}, err
 	}
+	if len(d.Snapshots.Volumes) > 0 {
+		if _, err := h.sealer(d.Snapshots.Recipient); err != nil {
+			return release.Plan{}, err
+		}
+	}
 	missing, err := deploy.MissingImages(ctx, h.Host, d.Workload)
 	if err != nil {
 		return release.Plan{}, err
@@ -76,8 +87,53 @@ func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, erro
 		event.Warnf(ctx, "nobody could look into the volume %s on %s: whether it holds anything is not known", volume, h.name)
 	}
 	return deploy.Plan(h.name, d.Workload, d.Images, seen, d.Recorded, deploy.Options{
-		Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges, Empty: empty, AcceptedEmpty: d.KnownChanges, Missing: missing, Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
+		Redeploy: d.Redeploy, Adopt: d.Adopt, Recreate: d.Recreate, AcceptLoss: d.StateChanges, Empty: empty, AcceptedEmpty: d.KnownChanges, Missing: missing, Snapshots: d.Snapshots.Volumes, Restore: d.Restore, Attempt: deploy.Attempt{Sequence: d.Attempt.Sequence, Record: d.Attempt.Record},
 	}), nil
+}
+
+// sealer is what encrypts this host's snapshots, the same as long as it is open:
+// what it sealed it can open again.
+func (h *host) sealer(recipient string) (*seal.Sealer, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.seals != nil {
+		return h.seals, nil
+	}
+	s, err := seal.New(recipient)
+	if err == nil {
+		h.seals = s
+	}
+	return s, err
+}
+
+func (h *host) keeping(d pipeline.Desired) deploy.Keeping {
+	return deploy.Keeping{
+		Keep: d.Snapshots.Keep, Needed: d.Needed, Release: d.Before,
+		Seal: func(w io.Writer) (io.WriteCloser, error) {
+			s, err := h.sealer(d.Snapshots.Recipient)
+			if err != nil {
+				return nil, err
+			}
+			return s.Seal(w)
+		},
+		Open: func(r io.Reader) (io.Reader, error) {
+			h.mu.Lock()
+			s := h.seals
+			h.mu.Unlock()
+			return s.Open(r, d.Identity)
+		},
+	}
+}
+
+// Snapshots implements pipeline.Deployer.
+func (h *host) Snapshots(ctx context.Context, project string) ([]release.Snapshot, error) {
+	seen, err := h.Observe(ctx, project)
+	return deploy.Snapshots(project, seen), err
+}
+
+// CheckSnapshot implements pipeline.Deployer.
+func (h *host) CheckSnapshot(ctx context.Context, d pipeline.Desired, s release.Snapshot) error {
+	return deploy.CheckSnapshot(ctx, h.Host, d.Workload.Project, s, h.keeping(d).Open)
 }
 
 // Drift implements pipeline.Deployer.

@@ -52,9 +52,9 @@ func TestAPipelineWithoutAKeyBuildsAndBelievesNothing(t *testing.T) {
 }
 
 func TestGatesThatNobodyKeepsAreRefused(t *testing.T) {
-	c := project1(t, "environments: {production: {snapshots: {volumes: [memory]}}}\n")
+	c := project1(t, "build: {tags: [latest]}\n")
 	_, _, err := openPipeline(t.Context(), c, cli.PipelineOptions{})
-	if release.KindOf(err) != release.KindConfig || !strings.Contains(err.Error(), "snapshots") {
+	if release.KindOf(err) != release.KindConfig || !strings.Contains(err.Error(), "build.tags") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -211,7 +211,7 @@ func (k *checker) snapshots(p path, s *Snapshots) {
 	for i, volume := range s.Volumes {
 		k.unique(p.key("volumes").index(i), volume, seen)
 	}
-	if s.EncryptTo != "" {
+	if k.required(p.key("encryptTo"), s.EncryptTo, "keys/backup.pub") {
 		k.exists(p.key("encryptTo"), s.EncryptTo, false)
 	}
 	if s.Keep < 1 && k.number(p.key("keep")) {

@@ -73,12 +73,13 @@ type Strategy struct {
 	OnFailure string `yaml:"onFailure" jsonschema:"enum=rollback,enum=stop"`
 }
 
-// Snapshots says which volumes are copied before they are touched.
+// Snapshots says which volumes are kept, encrypted, before they are touched.
 type Snapshots struct {
 	// By their keys in the Compose model.
 	Volumes []string `yaml:"volumes" jsonschema:"required,minItems=1"`
-	// A public key that copies are encrypted to.
-	EncryptTo string `yaml:"encryptTo"`
-	// How many are kept. Default: 5.
+	// A file of public keys that they are encrypted to, one a line: age's (age1…)
+	// or ssh's.
+	EncryptTo string `yaml:"encryptTo" jsonschema:"required"`
+	// How many are kept of each volume. Default: 5.
 	Keep int `yaml:"keep" jsonschema:"minimum=1"`
 }

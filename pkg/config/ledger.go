@@ -34,11 +34,6 @@ var inactive = []path{
 	{"hooks", "pre-build"},
 }
 
-// inactiveOf are such keys of each environment.
-var inactiveOf = []path{
-	{"snapshots"},
-}
-
 // Inactive gives an error for each key that is written and that this version
 // does not act on. A gate that somebody configured and nobody keeps is worse
 // than none: promote nothing with it.
@@ -51,11 +46,6 @@ func (c *Config) Inactive() error {
 	}
 	for _, p := range inactive {
 		report(p)
-	}
-	for _, e := range c.Environments() {
-		for _, p := range inactiveOf {
-			report(at("environments", e.Name).key(p...))
-		}
 	}
 	return list.Or()
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -250,7 +252,7 @@ func (c *Config) Models() map[string][]string {
 func (c *Config) Environment(name string) (release.Environment, error) {
 	e, ok := c.File.Environments[name]
 	if ok {
-		return e.noun(name), nil
+		return c.noun(name, e), nil
 	}
 	names := slices.Sorted(maps.Keys(c.File.Environments))
 	if len(names) == 0 {
@@ -271,7 +273,7 @@ func (c *Config) Environments() []release.Environment {
 	follow = func(after string) {
 		for _, name := range slices.Sorted(maps.Keys(c.File.Environments)) {
 			if e := c.File.Environments[name]; e.After == after {
-				list = append(list, e.noun(name))
+				list = append(list, c.noun(name, e))
 				follow(name)
 			}
 		}
@@ -279,6 +281,35 @@ func (c *Config) Environments() []release.Environment {
 	follow("")
 	return list
 }
+
+func (c *Config) noun(name string, e Environment) release.Environment {
+	out := e.noun(name)
+	if s := e.Snapshots; s != nil {
+		out.Snapshots = release.Snapshots{Volumes: s.Volumes, Keep: s.Keep, Recipient: c.recipient(s.EncryptTo)}
+	}
+	return out
+}
+
+// mostRecipient bounds a file of public keys.
+const mostRecipient = 64 << 10
+
+// recipient reads a file of public keys; what cannot be read is no key, and
+// refused by whoever encrypts.
+func (c *Config) recipient(name string) string {
+	file, err := os.Open(c.Abs(name))
+	if err != nil {
+		return noRecipient
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, mostRecipient+1))
+	if err != nil || len(text) > mostRecipient || len(bytes.TrimSpace(text)) == 0 {
+		return noRecipient
+	}
+	return string(text)
+}
+
+// noRecipient stands for a file that holds no public key.
+const noRecipient = "# none"
 
 func (e Environment) noun(name string) release.Environment {
 	out := release.Environment{

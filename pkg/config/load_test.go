@@ -84,7 +84,8 @@ func TestTheExampleLoads(t *testing.T) {
 		{Name: "production", After: "staging", Registry: "registry.prod.acme.dev/openclaw", Soak: 2 * time.Hour, OnFailure: "rollback", KeepReleases: 2,
 			Strategy:  release.Strategy{Canary: 1, Pause: 10 * time.Minute, Parallel: 4},
 			Approvals: release.Approvals{Required: 2, NotBy: []release.Role{release.Builder, release.Promoter}}, Windows: []release.Window{window},
-			Targets: []release.Target{{Name: "prod-1", Host: "ssh://deploy@prod-1"}, {Name: "prod-2", Host: "ssh://deploy@prod-2"}}},
+			Snapshots: release.Snapshots{Volumes: []string{"agent_memory"}, Recipient: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p\n", Keep: 5},
+			Targets:   []release.Target{{Name: "prod-1", Host: "ssh://deploy@prod-1"}, {Name: "prod-2", Host: "ssh://deploy@prod-2"}}},
 	}
 	if got := c.Environments(); !reflect.DeepEqual(got, wantChain) {
 		t.Errorf("environments are %+v", got)
@@ -303,7 +304,7 @@ func TestInactive(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if text := list.Error(); !strings.Contains(text, "environments.production.snapshots: ") || strings.Contains(text, "hooks") || len(list) != 3 {
+	if text := list.Error(); strings.Contains(text, "snapshots") || strings.Contains(text, "hooks") || len(list) != 2 {
 		t.Errorf("%d: %s", len(list), text)
 	}
 }

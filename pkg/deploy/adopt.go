@@ -50,6 +50,9 @@ func (p *planner) adoption(s release.ServiceSpec, c release.Container) (planned 
 	default:
 		step.Cause = c.Name + " runs just that already; it is not restarted" + mounted(c)
 	}
+	if step.Action == ActionRecreate {
+		p.keepsOf(s)
+	}
 	p.add(p.replacing(step, s, c))
 	return true
 }

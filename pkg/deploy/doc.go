@@ -33,8 +33,24 @@
 // nobody waits for it any more, and until then it looks like one that runs.
 //
 // An attempt whose new container ran and keeps its state in a later schema than
-// the one before is not undone: Undo says so, and touches nothing.
+// the one before is only undone where the attempt's own snapshots bring the state
+// back; else Undo says so, and touches nothing.
 //
-// Volumes are never removed, and a container whose volume is not the one that
+// # Snapshots
+//
+// A volume is kept between the stop of the old container and the creation of the
+// new one: what it holds goes, encrypted, into "…_promote-snapshot-<attempt>-<key>",
+// is read back, and then "….note" makes it count. To restore, every container
+// that has the volume is put aside, its present state is kept in the same way,
+// "…_promote-restore-<attempt>-begun-<volume>" is made, the volume emptied, filled
+// and read back, and "…-done-…" made. So:
+//
+//	what is there              Undo                        Finish
+//	snapshot, no note          remove it                   take it again
+//	note, nothing begun        keep it                     go on
+//	begun, not done            fill from the own snapshot  fill again
+//	done                       fill from the own snapshot  go on
+//
+// Volumes of the model are never removed, and a container whose volume is not the one that
 // was there before is not started.
 package deploy

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -60,6 +61,7 @@ type Engine interface {
 	Images
 	Containers
 	Surroundings
+	Archives
 }
 
 // guarded asks the guard before every effect, and remembers whether there was
@@ -150,6 +152,27 @@ func (g *guarded) RunHook(ctx context.Context, id string, h release.Hook) (int, 
 		return -1, nil, err
 	}
 	return g.Engine.RunHook(ctx, id, h)
+}
+
+func (g *guarded) RemoveVolume(ctx context.Context, name string) error {
+	if err := g.allow(ctx); err != nil {
+		return err
+	}
+	return g.Engine.RemoveVolume(ctx, name)
+}
+
+func (g *guarded) FillVolume(ctx context.Context, project, volume string, content io.Reader) error {
+	if err := g.allow(ctx); err != nil {
+		return err
+	}
+	return g.Engine.FillVolume(ctx, project, volume, content)
+}
+
+func (g *guarded) ClearVolume(ctx context.Context, project, volume string) error {
+	if err := g.allow(ctx); err != nil {
+		return err
+	}
+	return g.Engine.ClearVolume(ctx, project, volume)
 }
 
 // Pull is guarded, and changes nothing that runs.

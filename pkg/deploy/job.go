@@ -38,6 +38,8 @@ type Job struct {
 	// Back: it goes back to what ran before. A hook of what is replaced that
 	// fails is a warning then.
 	Back bool
+	// Keeping says how snapshots are made and kept.
+	Keeping Keeping
 	// KeepBroken leaves a failed deployment as it is, for a person to look at.
 	KeepBroken bool
 }
@@ -124,6 +126,7 @@ type deployment struct {
 	key   string          // of the fingerprints beside the containers that it makes
 	// unnamed are containers that were ready before they had their names, by id.
 	unnamed map[string]string
+	had     []release.ObservedVolume // before it made any
 }
 
 // run is the deployment from looking to cleaning.
@@ -147,7 +150,7 @@ func (d *deployment) run(ctx context.Context, expected *release.Plan) error {
 		return err
 	}
 	d.watch.probe = d.Probe
-	for _, phase := range []func(context.Context, release.Plan) error{d.leftovers, d.surroundings, d.services, d.extras, d.settled, d.adopt} {
+	for _, phase := range []func(context.Context, release.Plan) error{d.leftovers, d.surroundings, d.restore, d.services, d.extras, d.settled, d.adopt} {
 		if err := phase(ctx, plan); err != nil {
 			return err
 		}
@@ -155,7 +158,10 @@ func (d *deployment) run(ctx context.Context, expected *release.Plan) error {
 	if d.KeepOld {
 		return nil
 	}
-	return clean(ctx, d.engine, d.Target, d.Workload.Project)
+	if err := clean(ctx, d.engine, d.Target, d.Workload.Project); err != nil {
+		return err
+	}
+	return tidy(ctx, d.engine, d.Job, false)
 }
 
 // MissingImages names the services whose image is not on the target.
@@ -206,6 +212,7 @@ func (d *deployment) plan(ctx context.Context) (release.Plan, error) {
 		return release.Plan{}, err
 	}
 	d.takeNames(seen)
+	d.had = seen.Volumes
 	d.seen, d.ids, d.fine, d.begun = seen, map[string]string{}, map[string]bool{}, map[string]bool{}
 	for _, s := range d.Workload.Services {
 		if c, ok := standing(seen, s, d.Workload.Project); ok {

@@ -34,6 +34,12 @@ func (p *planner) once(s release.ServiceSpec, old release.Container) string {
 	case writes(s, image) != wrote(old):
 		return "it keeps its state in another schema"
 	}
+	if volume, is := p.restoring(s); is {
+		return "its volume " + volume + " is restored"
+	}
+	if len(kept(p.w, p.o.Snapshots, s, p.seen)) > 0 {
+		return "its volumes are kept before"
+	}
 	for _, m := range s.Mounts {
 		if m.Type != "tmpfs" && !m.ReadOnly {
 			return "it writes to what is mounted at " + m.Target

@@ -37,6 +37,11 @@ type Options struct {
 	// Adopt takes containers over that somebody else made and that are just what
 	// the workload asks for, and what volumes there are with them.
 	Adopt bool
+	// Snapshots names, by their keys in the model, the volumes that are kept
+	// before a service that mounts them is replaced.
+	Snapshots []string
+	// Restore are snapshots that their volumes are brought back to.
+	Restore []release.Snapshot
 	// Attempt is the one under way, whose containers no record knows yet.
 	Attempt Attempt
 }
@@ -52,6 +57,7 @@ func Plan(target string, w release.Workload, images map[string]release.PlatformI
 	p.pulls()
 	p.networks()
 	p.volumes()
+	p.restores()
 	for _, s := range w.Services {
 		p.service(s)
 	}
@@ -120,6 +126,7 @@ func (p *planner) service(s release.ServiceSpec) {
 	have, there := standing(p.seen, s, p.w.Project)
 	to := s.Image.Digest.String()
 	if !there {
+		p.keepsOf(s)
 		p.add(release.Step{Service: s.Name, Action: ActionCreate, To: to, Cause: "missing"})
 		return
 	}
@@ -133,8 +140,21 @@ func (p *planner) service(s release.ServiceSpec) {
 	if action == "" && p.o.Recreate[s.Name] && !p.o.Attempt.made(have) {
 		action, cause = ActionRecreate, "it drifted from its record"
 	}
+	if volume, is := p.restoring(s); is && action != ActionRecreate && (!p.o.Attempt.made(have) || !p.o.Attempt.marked(p.w.Project, p.seen, volume, restoreDone)) {
+		action, cause = ActionRecreate, "its volume "+volume+" is restored"
+	}
+	if action == ActionRecreate {
+		p.keepsOf(s)
+	}
 	if action != "" {
 		p.add(p.replacing(release.Step{Service: s.Name, Action: action, From: imageOf(have), To: to, Cause: cause}, s, have))
+	}
+}
+
+// keepsOf plans the snapshots before a service gets a new container.
+func (p *planner) keepsOf(s release.ServiceSpec) {
+	for _, v := range kept(p.w, p.o.Snapshots, s, p.seen) {
+		p.keeps(v, "before "+s.Name+" is replaced")
 	}
 }
 

@@ -17,6 +17,9 @@ func (d *deployment) replace(ctx context.Context, s release.ServiceSpec, order s
 	if err != nil {
 		return err
 	}
+	if err := d.keep(ctx, s); err != nil {
+		return err
+	}
 	_, err = d.make(ctx, s, containerName(s, d.Workload.Project), old, replaces)
 	return err
 }
@@ -48,7 +51,12 @@ func (d *deployment) make(ctx context.Context, s release.ServiceSpec, name strin
 
 // leftovers takes up what an interrupted attempt was doing: what was given up
 // goes, as does what was not ready; what was put aside stands still.
-func (d *deployment) leftovers(ctx context.Context, _ release.Plan) error {
+func (d *deployment) leftovers(ctx context.Context, p release.Plan) error {
+	if slices.ContainsFunc(p.Steps, func(s release.Step) bool { return s.Action == ActionSnapshot || s.Action == ActionRestore }) {
+		if err := sweep(ctx, d.engine, d.Workload.Project); err != nil {
+			return err
+		}
+	}
 	for _, c := range d.seen.Containers {
 		if name, ok := d.unnamed[c.ID]; ok {
 			if err := d.engine.Rename(ctx, c.ID, name); err != nil {

@@ -50,15 +50,22 @@ func (p *planner) schemas() {
 	}
 	for _, was := range p.recorded.Running {
 		written := p.written(was)
+		if schema, all := p.restored(was); all {
+			written = schema
+		}
 		s, by, found := p.heir(was)
 		switch {
 		case !found || by == written:
 		case by < written:
 			names := volumesOf(was)
+			snapshot := ""
+			if sequence, there := p.fitting(was, by); there {
+				snapshot = fmt.Sprintf(": promote rollback ENV --restore %d --identity FILE --reason TEXT", sequence)
+			}
 			p.change(release.Reason{
 				Rule:    "state/schema",
 				Message: fmt.Sprintf("service %s would start with state of schema %d, and the release keeps it in schema %d", s, written, by),
-				Fix:     fmt.Sprintf("promote a release that keeps it in schema %d (label %s), or restore the state from before the change", written, release.LabelStateSchema),
+				Fix:     fmt.Sprintf("promote a release that keeps it in schema %d (label %s), or restore the state from before the change%s", written, release.LabelStateSchema, snapshot),
 			}, slices.Concat([]string{was.Service}, names[min(1, len(names)):], names[:min(1, len(names))])...)
 		default:
 			p.remark(s, fmt.Sprintf("its state goes from schema %d to %d", written, by))
@@ -114,26 +121,32 @@ func (p *planner) remark(service, text string) {
 	}
 }
 
-// migrated says why an attempt must not be undone: a container of it ran that
-// keeps its state in a later schema than the one it replaced, which would now
-// start over what it cannot read.
-func migrated(seen release.Observed, j Job) error {
+// migration is a service whose new container ran, and keeps its state in a later
+// schema than the one it replaced, which must not start over what it cannot read.
+type migration struct{ new, old release.Container }
+
+// migrated lists what an attempt may have migrated, but what was accepted.
+func migrated(seen release.Observed, j Job) []migration {
+	var list []migration
 	for _, c := range seen.Containers {
 		if !j.Attempt.made(c) && !j.Attempt.undone(c) || c.State == "created" {
 			continue // one that never started has written nothing
 		}
-		old, there := replaced(seen, j.Attempt, c)
-		if !there || wrote(c) <= wrote(old) || accepted(j, c) {
-			continue
-		}
-		return &release.Fault{
-			Kind: release.KindDenied, Op: "undoing on", Subject: j.Target,
-			Err: fmt.Errorf("service %s: state/schema: the new container ran, and keeps its state in schema %d; the one before it, %s, is of schema %d and is not started over that",
-				c.Service, wrote(c), old.Name, wrote(old)),
-			Hint: "mend what failed and promote resume; or restore the state by hand and go back with promote resume --state-change " + stateOf(c) + " --reason TEXT",
+		if old, there := replaced(seen, j.Attempt, c); there && wrote(c) > wrote(old) && !accepted(j, c) {
+			list = append(list, migration{c, old})
 		}
 	}
-	return nil
+	return list
+}
+
+// refusal says why an attempt is not undone.
+func (m migration) refusal(j Job) error {
+	return &release.Fault{
+		Kind: release.KindDenied, Op: "undoing on", Subject: j.Target,
+		Err: fmt.Errorf("service %s: state/schema: the new container ran, and keeps its state in schema %d; the one before it, %s, is of schema %d and is not started over that",
+			m.new.Service, wrote(m.new), m.old.Name, wrote(m.old)),
+		Hint: "mend what failed and promote resume; or restore the state by hand and go back with promote resume --state-change " + stateOf(m.new) + " --reason TEXT",
+	}
 }
 
 // replaced is the container that one of the attempt's stands in for.

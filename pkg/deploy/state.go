@@ -62,7 +62,8 @@ func (p *planner) change(r release.Reason, volumes ...string) {
 func (p *planner) empty(s release.ServiceSpec, path, name string) {
 	mounted := slices.ContainsFunc(s.Mounts, func(m release.Mount) bool { return m.Type == "volume" && m.Target == path && m.Source == name })
 	touched := slices.ContainsFunc(p.plan.Steps, func(step release.Step) bool { return step.Service == s.Name && step.Action != ActionPull })
-	if !mounted || !touched || !slices.Contains(p.o.Empty, name) || slices.Contains(p.o.AcceptedEmpty, name) {
+	restored := slices.ContainsFunc(p.o.Restore, func(s release.Snapshot) bool { return volumeName(s.Volume) == name })
+	if restored || !mounted || !touched || !slices.Contains(p.o.Empty, name) || slices.Contains(p.o.AcceptedEmpty, name) {
 		return
 	}
 	p.change(release.Reason{

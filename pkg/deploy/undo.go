@@ -32,8 +32,15 @@ func undo(ctx context.Context, e *guarded, j Job) (err error) {
 	if err := canUndo(seen, j); err != nil {
 		return err
 	}
+	changed, err := lost(seen, j)
+	if err != nil {
+		return err
+	}
 	v, err := newWatch(ctx, e, j.Workload, j.Timeout, j.Settle)
 	if err != nil {
+		return err
+	}
+	if err := bringBack(ctx, e, j, seen, changed); err != nil {
 		return err
 	}
 	if err := giveBack(ctx, e, j, seen, step); err != nil {
@@ -46,6 +53,9 @@ func undo(ctx context.Context, e *guarded, j Job) (err error) {
 		return err
 	}
 	if err := forget(ctx, e, j.Workload.Project, seen, func(v release.ObservedVolume) bool { return v.Labels[release.LabelSequence] == j.Attempt.Label() }); err != nil {
+		return err
+	}
+	if err := tidy(ctx, e, j, true); err != nil {
 		return err
 	}
 	return removeNetworks(ctx, e, j)
@@ -68,10 +78,7 @@ func canUndo(seen release.Observed, j Job) error {
 			return committed(j, c.Service)
 		}
 	}
-	if trace {
-		return migrated(seen, j)
-	}
-	if j.Recorded == nil {
+	if trace || j.Recorded == nil {
 		return nil
 	}
 	for _, was := range j.Recorded.Running {
@@ -167,8 +174,13 @@ func removeNetworks(ctx context.Context, e *guarded, j Job) error {
 
 // Clean removes the containers that attempts have put aside. After it, Undo has
 // nothing to go back to.
+// Snapshots beyond those to keep go, too.
 func Clean(ctx context.Context, e Engine, j Job) error {
-	return clean(ctx, &guarded{Engine: e, guard: j.Guard}, j.Target, j.Workload.Project)
+	g := &guarded{Engine: e, guard: j.Guard}
+	if err := clean(ctx, g, j.Target, j.Workload.Project); err != nil {
+		return err
+	}
+	return tidy(ctx, g, j, false)
 }
 
 func clean(ctx context.Context, e Engine, target, project string) error {

@@ -221,7 +221,7 @@ func (h *Host) Outsiders(ctx context.Context, project string) ([]release.Outside
 }
 
 func helper(labels map[string]string) bool {
-	for _, label := range []string{labelLock, labelProbe, release.LabelSmoke} {
+	for _, label := range []string{labelLock, labelProbe, release.LabelArchive, release.LabelSmoke} {
 		if labels[label] != "" {
 			return true
 		}

@@ -364,7 +364,7 @@ func (r *promotion) restore(ctx context.Context, h *host) error {
 	if r.current == nil {
 		return errors.New("there is no release before this one")
 	}
-	before := &promotion{p: r.p, kind: release.KindRollback, env: r.env, current: r.current, source: r.env.Registry, hosts: r.hosts, intent: r.intent, options: PromoteOptions{StateChanges: r.options.StateChanges}}
+	before := &promotion{p: r.p, kind: release.KindRollback, env: r.env, current: r.current, source: r.env.Registry, hosts: r.hosts, intent: r.intent, options: PromoteOptions{StateChanges: r.options.StateChanges, Identity: r.options.Identity}}
 	before.subject = release.Subject{Repository: r.p.Project.Repository(before.source), Digest: r.current.Record.Release}
 	if err := before.fetch(ctx); err != nil {
 		return err

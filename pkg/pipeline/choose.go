@@ -25,6 +25,11 @@ func (r *promotion) chosen(ctx context.Context) (release.Digest, error) {
 	switch {
 	case r.options.Release != "":
 		return r.named(ctx)
+	case r.kind == release.KindRollback && r.options.Restore != nil:
+		if d, err := r.releaseOfSnapshots(); err != nil || !d.IsZero() {
+			return d, err
+		}
+		return r.previous()
 	case r.kind == release.KindRollback:
 		return r.previous()
 	case r.kind == release.KindFix:

@@ -79,6 +79,9 @@ func projectName(model []byte) (string, error) {
 
 // planTargets observes every target and plans what to do there.
 func (r *promotion) planTargets(ctx context.Context) error {
+	if err := r.checkSnapshots(ctx); err != nil {
+		return err
+	}
 	return each(ctx, r.hosts, func(ctx context.Context, h *host) (err error) {
 		h.plan, err = h.Plan(ctx, r.desired(h))
 		return err
@@ -87,7 +90,8 @@ func (r *promotion) planTargets(ctx context.Context) error {
 
 func (r *promotion) desired(h *host) Desired {
 	return Desired{Workload: r.workload, Images: r.images[platform(h.info)], Recorded: r.recorded(h.target.Name), Attempt: r.attempt(), Redeploy: r.options.Redeploy, Adopt: r.options.Adopt,
-		Recreate: r.options.recreate[h.target.Name], StateChanges: r.options.StateChanges, KnownChanges: r.knownChanges(), Back: r.kind == release.KindRollback}
+		Recreate: r.options.recreate[h.target.Name], StateChanges: r.options.StateChanges, KnownChanges: r.knownChanges(), Back: r.kind == release.KindRollback,
+		Snapshots: r.env.Snapshots, Before: r.before(), Needed: r.candidates(), Restore: r.restoring[h.target.Name], Identity: r.options.Identity}
 }
 
 // recorded is what the last deployed record says about a target.
@@ -115,7 +119,7 @@ func (r *promotion) knownChanges() []string {
 
 // nothingToDo: the last record is of this release and every target runs it.
 func (r *promotion) nothingToDo() bool {
-	if r.options.Redeploy || r.options.DryRun || r.current == nil || r.current.Record.Release != r.subject.Digest {
+	if r.options.Redeploy || r.options.Restore != nil || r.options.DryRun || r.current == nil || r.current.Record.Release != r.subject.Digest {
 		return false
 	}
 	for _, h := range r.hosts {

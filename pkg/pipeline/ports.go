@@ -217,6 +217,15 @@ type Desired struct {
 	Recreate map[string]bool
 	// Back: it goes back to what ran before; hooks that fail are warnings.
 	Back bool
+	// Snapshots are taken before services are replaced; Before is what runs until
+	// then, and Needed are the releases whose newest snapshot is not pruned.
+	Snapshots release.Snapshots
+	Before    release.Digest
+	Needed    []release.Digest
+	// Restore are snapshots that their volumes are brought back to; Identity is
+	// the private key that opens them.
+	Restore  []release.Snapshot
+	Identity string
 }
 
 // DriftQuery is what the ledger and the release say about one target.
@@ -282,6 +291,11 @@ type Deployer interface {
 	// Uptime is how long the youngest of d's services has run without a break,
 	// by the target's own clock; 0 if one does not run, or it is not known.
 	Uptime(ctx context.Context, d Desired) (time.Duration, error)
+	// Snapshots lists a project's whole snapshots on the target, oldest first.
+	Snapshots(ctx context.Context, project string) ([]release.Snapshot, error)
+	// CheckSnapshot decrypts a snapshot with d's Identity, and says why it could
+	// not be restored.
+	CheckSnapshot(ctx context.Context, d Desired, s release.Snapshot) error
 	// Drift compares what runs with what was recorded; it only reads.
 	Drift(ctx context.Context, q DriftQuery) (DriftReport, error)
 	// Running says what runs in a project by comparing each container's image

@@ -31,6 +31,10 @@ type PromoteOptions struct {
 	// Plan is a saved plan: exactly that is done, or nothing. It says which
 	// release, and goes with no other choice of what to do.
 	Plan *SavedPlan
+	// Restore names the record whose promotion took the snapshots that volumes are
+	// brought back to; Identity is the private key that opens them.
+	Restore  *int64
+	Identity string
 	// recreate names the services that drifted, by target.
 	recreate map[string]map[string]bool
 }
@@ -92,11 +96,12 @@ type promotion struct {
 	current    *release.Entry // the environment's last deployed record
 	hosts      []*host
 
-	source   string // the registry that holds the release now
-	subject  release.Subject
-	document release.Document
-	images   map[string]map[string]release.PlatformImage // by platform and service
-	workload release.Workload
+	source    string // the registry that holds the release now
+	subject   release.Subject
+	document  release.Document
+	images    map[string]map[string]release.PlatformImage // by platform and service
+	workload  release.Workload
+	restoring map[string][]release.Snapshot // by target
 
 	decision release.Decision
 	intent   release.Entry
@@ -134,6 +139,9 @@ func (p *Pipeline) To(ctx context.Context, o PromoteOptions) (Promotion, error) 
 func (p *Pipeline) Rollback(ctx context.Context, o PromoteOptions) (Promotion, error) {
 	if o.Reason == "" {
 		return Promotion{}, release.Misuse(`say why: --reason "…"; it goes into the ledger`, "a rollback needs a reason")
+	}
+	if err := o.checkRestore(); err != nil {
+		return Promotion{Environment: o.Environment}, err
 	}
 	return p.promote(ctx, o, release.KindRollback)
 }
@@ -375,7 +383,7 @@ func failing(d release.Decision) []release.Reason {
 func (r *promotion) record(phase release.Phase) release.Record {
 	d := r.decision
 	rec := release.Record{Phase: phase, Kind: r.kind, Environment: r.env.Name, Release: r.subject.Digest,
-		Version: r.document.Release.Version, Revision: r.document.Release.Revision, Decision: &d, Reason: r.options.Reason, StateChanges: r.options.StateChanges, Adopt: r.options.Adopt}
+		Version: r.document.Release.Version, Revision: r.document.Release.Revision, Decision: &d, Reason: r.options.Reason, StateChanges: r.options.StateChanges, Adopt: r.options.Adopt, Restore: r.options.Restore}
 	if r.current != nil {
 		rec.From = r.current.Record.Release
 	}

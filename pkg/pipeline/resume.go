@@ -17,6 +17,8 @@ type ResumeOptions struct {
 	// it needs a Reason, but in a dry run.
 	StateChanges []string
 	Reason       string
+	// Identity is the private key that opens snapshots.
+	Identity string
 }
 
 // Resume finishes what was interrupted if its decision still holds and its
@@ -27,7 +29,7 @@ func (p *Pipeline) Resume(ctx context.Context, o ResumeOptions) (Promotion, erro
 	if len(o.StateChanges) > 0 && o.Reason == "" && !o.DryRun {
 		return Promotion{Environment: o.Environment}, stateChangeReason()
 	}
-	r := &promotion{p: p, options: PromoteOptions{Environment: o.Environment, DryRun: o.DryRun}}
+	r := &promotion{p: p, options: PromoteOptions{Environment: o.Environment, DryRun: o.DryRun, Identity: o.Identity}}
 	defer r.close()
 	open, err := r.reopen(ctx)
 	if err == nil && open == nil && !o.DryRun {
@@ -50,6 +52,9 @@ func (p *Pipeline) Resume(ctx context.Context, o ResumeOptions) (Promotion, erro
 	}
 	if o.DryRun {
 		return r.dryRun()
+	}
+	if err := r.needsIdentity(); err != nil {
+		return r.result(nil), err
 	}
 	if err := r.takeOver(ctx, *open, o.Reason); err != nil {
 		return r.result(nil), err
@@ -104,6 +109,7 @@ func (r *promotion) reopen(ctx context.Context) (*release.Entry, error) {
 	}
 	r.kind, r.source = open.Record.Kind, r.p.Project.Registry
 	r.resumed, r.began = true, r.firstOf(open).Signer.Name
+	r.options.Restore = open.Record.Restore
 	r.options.Reason, r.options.StateChanges, r.options.Adopt = open.Record.Reason, open.Record.StateChanges, open.Record.Adopt
 	r.subject = release.Subject{Repository: r.p.Project.Repository(r.source), Digest: open.Record.Release}
 	return &open, nil

@@ -214,6 +214,9 @@ func (r *promotion) rollOutTo(ctx context.Context, h *host) (err error) {
 	if err := r.readBack(ctx, h); err != nil {
 		return h.failed(ctx, err)
 	}
+	if err := r.noteSnapshots(ctx, h); err != nil {
+		return h.failed(ctx, err)
+	}
 	h.status.Status, h.status.Message = "deployed", ""
 	return nil
 }

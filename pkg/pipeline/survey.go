@@ -42,6 +42,9 @@ func (r *promotion) survey(ctx context.Context) {
 			h.status.Message = cmp.Or(h.status.Message, fmt.Sprintf("does not run what record %d says", r.current.Record.Sequence))
 		}
 		h.status.Running = running
+		if err := r.noteSnapshots(ctx, h); err != nil {
+			h.status.Message = cmp.Or(h.status.Message, oneLine(err))
+		}
 		return nil
 	})
 }

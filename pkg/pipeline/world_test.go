@@ -34,10 +34,11 @@ type world struct {
 	beats       map[int64]int64
 	hosts       map[string]*fakeHost
 	verdicts    func(release.Facts) []release.Verdict
-	spoiled     string               // makes builds give other digests
-	moveOnce    bool                 // somebody else writes between reading and appending
-	onSave      func(*fakeHost)      // when a checkpoint is saved
-	onRecord    func(release.Record) // when one was appended
+	workload    func(release.Workload) release.Workload // changes what the model says
+	spoiled     string                                  // makes builds give other digests
+	moveOnce    bool                                    // somebody else writes between reading and appending
+	onSave      func(*fakeHost)                         // when a checkpoint is saved
+	onRecord    func(release.Record)                    // when one was appended
 	roles       []release.Role
 	key         string // whose key signs
 	t           *testing.T
@@ -167,6 +168,9 @@ func (w *world) Resolve2(model []byte, images map[string]release.Subject) releas
 type models struct{ *world }
 
 func (m models) Resolve(model []byte, _ map[string]string, images map[string]release.Subject) (release.Workload, error) {
+	if m.workload != nil {
+		return m.workload(m.Resolve2(model, images)), nil
+	}
 	return m.Resolve2(model, images), nil
 }
 
@@ -379,6 +383,10 @@ type fakeHost struct {
 	adopts     bool             // the last Apply was to adopt
 	images     []release.Digest // that were to be pruned
 	pruneErr   error
+	snapshots  []release.Snapshot
+	checked    []string // the snapshots that were decrypted
+	checkErr   error
+	wanted     pipeline.Desired  // of the last Apply
 	accepted   []string          // the changes of state at the last Undo
 	seen       map[string]string // by Plan
 }
@@ -410,7 +418,19 @@ func (h *fakeHost) Plan(_ context.Context, d pipeline.Desired) (release.Plan, er
 			p.Steps = append(p.Steps, release.Step{Target: h.name, Service: s.Name, Action: "recreate"})
 		}
 	}
+	for _, s := range d.Restore {
+		p.Steps = append(p.Steps, release.Step{Target: h.name, Action: "restore", From: s.Name})
+	}
 	return p, nil
+}
+
+func (h *fakeHost) Snapshots(context.Context, string) ([]release.Snapshot, error) {
+	return slices.Clone(h.snapshots), nil
+}
+
+func (h *fakeHost) CheckSnapshot(_ context.Context, d pipeline.Desired, s release.Snapshot) error {
+	h.checked = append(h.checked, s.Name+" "+d.Identity)
+	return h.checkErr
 }
 
 func (h *fakeHost) Fetch(ctx context.Context, _ pipeline.Desired, guard pipeline.Guard) error {
@@ -434,7 +454,7 @@ func (h *fakeHost) Uptime(context.Context, pipeline.Desired) (time.Duration, err
 }
 
 func (h *fakeHost) Apply(ctx context.Context, d pipeline.Desired, guard pipeline.Guard) error {
-	h.redone, h.adopts = d.Recreate, d.Adopt
+	h.redone, h.adopts, h.wanted = d.Recreate, d.Adopt, d
 	if len(d.Recreate) > 0 {
 		h.drift = pipeline.DriftReport{}
 	}

@@ -31,6 +31,8 @@ type Environment struct {
 	// KeepReleases is how many releases before the present one keep their images
 	// on the targets; 0 is KeptReleases.
 	KeepReleases int `json:"keepReleases,omitempty"`
+	// Snapshots says which volumes are kept before they are touched.
+	Snapshots Snapshots `json:"snapshots,omitzero"`
 	// Strategy says in which order its targets are changed.
 	Strategy Strategy `json:"strategy,omitzero"`
 }
@@ -108,6 +110,8 @@ type TargetStatus struct {
 	Status  string    `json:"status"`
 	Running []Running `json:"running"`
 	Message string    `json:"message,omitempty"`
+	// Snapshots are what this promotion kept of volumes before it changed them.
+	Snapshots []Snapshot `json:"snapshots,omitempty"`
 }
 
 // Deviation is one thing about a target that is not as recorded. Texts that

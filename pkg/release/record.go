@@ -68,6 +68,9 @@ type Record struct {
 	// StateChanges names the volumes that were accepted to be new, other ones,
 	// empty or gone; Reason says why.
 	StateChanges []string `json:"stateChanges,omitempty"`
+	// Restore is the sequence of the promotion whose snapshots volumes were to be
+	// brought back to.
+	Restore *int64 `json:"restore,omitempty"`
 	// Adopt says that what ran already was to be taken over.
 	Adopt bool `json:"adopt,omitempty"`
 	// Rules is the digest of trust, environments and policies in force.

@@ -5,6 +5,7 @@ package enginetest
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -29,6 +30,9 @@ type Engine interface {
 	RemoveNetwork(ctx context.Context, name string) error
 	CreateVolume(ctx context.Context, project string, v release.VolumeSpec, labels map[string]string) error
 	RemoveVolume(ctx context.Context, name string) error
+	ReadVolume(ctx context.Context, project, volume string) (io.ReadCloser, error)
+	FillVolume(ctx context.Context, project, volume string, content io.Reader) error
+	ClearVolume(ctx context.Context, project, volume string) error
 
 	Create(ctx context.Context, project string, s release.ServiceSpec, name string, labels map[string]string) (id string, err error)
 	Start(ctx context.Context, id string) error

@@ -46,6 +46,8 @@ type Fake struct {
 	OnConfinement func(c release.Container) release.Confinement
 	// OnEntries answers Entries; nil says one.
 	OnEntries func(v release.ObservedVolume) (int, error)
+	// CutArchives has ReadVolume end before the end of the archive.
+	CutArchives bool
 	// Containerd makes images known by their manifest's digest.
 	Containerd bool
 
@@ -59,6 +61,7 @@ type Fake struct {
 	containers  map[string]*fakeContainer
 	networks    map[string]fakeNetwork
 	volumes     map[string]release.ObservedVolume
+	contents    map[string]map[string]fakeEntry // of volumes, by name; "." is the top directory
 	locks       map[string]release.LockNote
 	checkpoints map[string]string
 	watchers    map[*watcher]bool
@@ -90,6 +93,7 @@ func NewFake(name string) *Fake {
 		containers:  map[string]*fakeContainer{},
 		networks:    map[string]fakeNetwork{},
 		volumes:     map[string]release.ObservedVolume{},
+		contents:    map[string]map[string]fakeEntry{},
 		locks:       map[string]release.LockNote{},
 		checkpoints: map[string]string{},
 		watchers:    map[*watcher]bool{},
@@ -99,7 +103,7 @@ func NewFake(name string) *Fake {
 // Effect reports whether a call changes something on the engine.
 func Effect(op string) bool {
 	switch op {
-	case "info", "observe", "inspect", "inspectVolume", "events", "imageID", "usage", "logs", "confinement", "entries", "owned", "localImage", "readLock", "readCheckpoint", "listLabelled":
+	case "readVolume", "info", "observe", "inspect", "inspectVolume", "events", "imageID", "usage", "logs", "confinement", "entries", "owned", "localImage", "readLock", "readCheckpoint", "listLabelled":
 		return false
 	}
 	return true
@@ -300,6 +304,7 @@ func (f *Fake) makeVolume(name string, labels map[string]string) {
 	f.volumes[name] = release.ObservedVolume{
 		Name: name, Driver: "local", Identity: fmt.Sprintf("%s@%d", name, f.next()), Labels: labels,
 	}
+	f.contents[name] = emptyVolume()
 }
 
 // RemoveVolume removes a volume that no container mounts.

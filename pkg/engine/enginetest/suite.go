@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) Fixture) {
 		{"networks and volumes are made once", (*suite).idempotent},
 		{"what is external must exist", (*suite).external},
 		{"a volume has an identity", (*suite).identity},
+		{"volumes are read, emptied and filled", (*suite).archives},
 		{"health and exit are events", (*suite).events},
 		{"exec and logs", (*suite).execAndLogs},
 		{"usage", (*suite).usage},
