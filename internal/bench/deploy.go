@@ -13,8 +13,8 @@ type DeployResult struct {
 	What string `json:"what"` // deploy or rollback
 	Tool string `json:"tool"`
 	Ours bool   `json:"ours,omitempty"`
-	// Took is the whole command, Ready how long its services took to become
-	// healthy, Work the rest. Milliseconds.
+	// Took is the whole command, Ready the part of it in which a service had been
+	// started and was not healthy yet, Work the rest. Milliseconds.
 	Took  Times `json:"took"`
 	Ready Times `json:"ready"`
 	Work  Times `json:"work"`
@@ -49,7 +49,7 @@ func (r *DeployReport) Write(dir string) error {
 const deployMethod = `- Two services, of which the second waits until the first is healthy, and the first keeps a volume, go to a second version and back, again and again. Images are present on the engine and in the registry. Both services differ between the versions and are replaced. Health checks are asked each second.
 - Ours is the whole command, ` + "`promote to production`" + ` or ` + "`promote rollback production`" + `, as a process: release and evidence are read and verified, the policy judges, the ledger is read and written with every sync, the engine is locked, the state of the volume is proven, containers are replaced and read back, old ones are removed.
 - Theirs is ` + "`docker compose up -d --wait`" + ` with the other digests in the file. It has no way back, so that is the same command again.
-- **ready** is for how long nobody can do anything but wait: from each container's start until the engine found it healthy, by the engine's events, the services' added up. **work** is the rest of the command.
+- **ready** is for how long a container had been started and the engine had not found it healthy yet, by the engine's events; what overlaps counts once. **work** is the rest of the command.
 - The tools take turns. Times are medians, and p95 behind the slash; with fewer than twenty runs that is the longest.`
 
 // Markdown writes the report for people.

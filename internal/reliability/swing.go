@@ -17,8 +17,8 @@ import (
 type Swing struct {
 	Back bool          // a rollback
 	Took time.Duration // the whole command
-	// Ready is for how long it could only wait: from the start of each container
-	// until the engine found it healthy, the services' added up.
+	// Ready is for how long some container had been started and the engine had not
+	// found it healthy yet.
 	Ready time.Duration
 }
 
@@ -84,8 +84,8 @@ func (w *World) Compose(ctx context.Context, program string) (Swing, error) {
 // Decompose takes away what Compose made.
 func (w *World) Decompose(ctx context.Context) error { return w.down(ctx, "composed") }
 
-// readiness adds up how long each container of a project took from its start
-// until it was healthy, by the engine's own events.
+// readiness is for how long a container of a project had been started and was
+// not healthy yet, by the engine's own events; what overlaps counts once.
 func (w *World) readiness(ctx context.Context, project string, since time.Time) (time.Duration, error) {
 	stamp := func(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMicro())/1e6, 'f', 6, 64) }
 	out, err := w.docker(ctx, "events", "--since", stamp(since), "--until", stamp(time.Now()), "--format", "{{json .}}",
@@ -93,8 +93,8 @@ func (w *World) readiness(ctx context.Context, project string, since time.Time) 
 	if err != nil {
 		return 0, err
 	}
-	var sum time.Duration
-	started := map[string]int64{}
+	var sum, from int64
+	started := map[string]bool{}
 	lines := bufio.NewScanner(strings.NewReader(out))
 	for lines.Scan() {
 		var e struct {
@@ -105,16 +105,20 @@ func (w *World) readiness(ctx context.Context, project string, since time.Time) 
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			return 0, err
 		}
-		switch at, known := started[e.Actor.ID]; {
+		switch {
 		case e.Action == "start":
-			started[e.Actor.ID] = e.TimeNano
-		case strings.HasPrefix(e.Action, "health_status: healthy") && known:
-			sum += time.Duration(e.TimeNano - at)
-			delete(started, e.Actor.ID)
+			if len(started) == 0 {
+				from = e.TimeNano
+			}
+			started[e.Actor.ID] = true
+		case strings.HasPrefix(e.Action, "health_status: healthy") && started[e.Actor.ID]:
+			if delete(started, e.Actor.ID); len(started) == 0 {
+				sum += e.TimeNano - from
+			}
 		}
 	}
 	if sum == 0 || len(started) > 0 {
 		err = errors.New("the engine did not find every service healthy")
 	}
-	return sum, errors.Join(err, lines.Err())
+	return time.Duration(sum), errors.Join(err, lines.Err())
 }

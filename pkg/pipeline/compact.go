@@ -148,7 +148,11 @@ func (p *Pipeline) compact(ctx context.Context, c Compactor, o CompactOptions, a
 
 // planCompaction says what goes, and which of it a record names already.
 func (p *Pipeline) planCompaction(ctx context.Context, c Compactor, o CompactOptions, h release.History) (out CompactResult, pending release.Ranges, err error) {
-	gone, why := compactable(h, p.Now(), p.Now().Add(-o.OlderThan), o.Keep)
+	snapshots := map[string]int{}
+	for _, e := range p.Project.Environments {
+		snapshots[e.Name] = e.Snapshots.Keep
+	}
+	gone, why := compactable(h, p.Now(), p.Now().Add(-o.OlderThan), o.Keep, snapshots)
 	named := release.Ranges{}
 	for _, e := range h.Compactions() {
 		named = named.With(e.Record.Compaction.Ranges)

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/release"
@@ -15,13 +16,14 @@ const (
 	staysDeployment = "the last deployments of each environment"
 	staysSince      = "what was tried since the last deployment"
 	staysWayBack    = "what a rollback goes to"
+	staysSnapshot   = "snapshots that targets may still have"
 	staysLast       = "the last of their kind"
 	staysRelease    = "about releases that other records here are about"
 	staysNext       = "more than one record can name: they go the next time"
 )
 
 // staysOrder is in what order that is told.
-var staysOrder = []string{staysAlways, staysYoung, staysValid, staysOpen, staysDeployment, staysSince, staysWayBack, staysLast, staysRelease, staysNext}
+var staysOrder = []string{staysAlways, staysYoung, staysValid, staysOpen, staysDeployment, staysSince, staysWayBack, staysSnapshot, staysLast, staysRelease, staysNext}
 
 // keeping finds out which records stay. An attempt, that is an intent, what
 // closes it, and what took it over, stays or goes as a whole. So does all that
@@ -34,13 +36,15 @@ type keeping struct {
 }
 
 // compactable gives the records that may go: older than before, and of no use
-// to any decision, rollback or look at what runs that other records are about.
-func compactable(h release.History, now, before time.Time, deployments int) (gone release.Ranges, why map[int64]string) {
+// to any decision, rollback, restored snapshot or look at what runs that other
+// records are about. snapshots is how many of a volume each environment keeps.
+func compactable(h release.History, now, before time.Time, deployments int, snapshots map[string]int) (gone release.Ranges, why map[int64]string) {
 	k := &keeping{h: h, why: map[int64]string{}, attempt: map[int64]int64{}, parts: map[int64][]int64{}}
 	k.group()
 	k.single(now, before)
 	k.open()
 	k.environments(deployments)
+	k.snapshots(snapshots)
 	for {
 		for n := -1; n != len(k.why); { // what stays because of others that stay
 			n = len(k.why)
@@ -163,6 +167,47 @@ func (k *keeping) environments(deployments int) {
 			k.keep(e, staysLast)
 		}
 	}
+}
+
+// mostSnapshots is how many snapshots of a volume count where the configuration
+// says nothing any more.
+const mostSnapshots = 5
+
+// snapshots keeps what tells of snapshots that targets may still have, since one
+// that the ledger does not know is not restored: of each volume so many as are
+// kept, and the newest one of the release that a rollback goes to.
+func (k *keeping) snapshots(most map[string]int) {
+	type volume struct{ environment, target, key string }
+	count, wayBack, seen := map[volume]int{}, map[volume]bool{}, map[string]bool{}
+	for i := len(k.h) - 1; i >= 0; i-- {
+		e := k.h[i]
+		env := e.Record.Environment
+		for _, t := range e.Record.Targets {
+			for _, s := range t.Snapshots {
+				of, name := volume{env, t.Name, s.Key}, t.Name+" "+s.Name
+				if seen[name] {
+					continue
+				}
+				seen[name] = true
+				back := s.Release == k.previous(env) && !wayBack[of]
+				wayBack[of] = wayBack[of] || back
+				if count[of]++; back || count[of] <= cmp.Or(most[env], mostSnapshots) {
+					k.keep(e, staysSnapshot)
+				}
+			}
+		}
+	}
+}
+
+// previous is the release that an environment ran before the present one.
+func (k *keeping) previous(environment string) release.Digest {
+	now, ok := k.h.Deployed(environment)
+	for i := len(k.h) - 1; ok && i >= 0; i-- {
+		if r := k.h[i].Record; r.Environment == environment && r.Phase == release.Deployed && r.Release != now.Record.Release {
+			return r.Release
+		}
+	}
+	return release.Digest{}
 }
 
 // releases keeps what is told about each release that a record which stays is

@@ -79,11 +79,54 @@ func TestWhatStays(t *testing.T) {
 		}
 		h = append(h, release.Entry{Record: r, Signer: release.Signer{Name: l.signer}})
 	}
-	gone, why := pipeline.Compactable(h, now, now.Add(-90*24*time.Hour), 2)
+	gone, why := pipeline.Compactable(h, now, now.Add(-90*24*time.Hour), 2, nil)
 	for n, l := range lines {
 		got := why[int64(n)]
 		if gone.Has(int64(n)) != (l.why == "") || len(got) < len(l.why) || got[:len(l.why)] != l.why || got != "" && l.why == "" {
 			t.Errorf("record %d, %s of %s in %q: %q, want %q", n, l.phase, l.version, l.env, got, l.why)
+		}
+	}
+}
+
+// What tells of a snapshot stays as long as a target may have it: so many of each
+// volume and target, and the newest of what a rollback goes to.
+func TestRecordsOfSnapshotsStay(t *testing.T) {
+	now := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	of := func(version string) release.Digest { return release.DigestOf([]byte(version)) }
+	var h release.History
+	add := func(r release.Record) int64 {
+		r.Sequence, r.Time, r.Environment = int64(len(h)), now.Add(-200*24*time.Hour), "production"
+		h = append(h, release.Entry{Record: r})
+		return r.Sequence
+	}
+	add(release.Record{Phase: release.Released, Release: of("v1")})
+	// deployed goes from one release to another and keeps a volume before.
+	deployed := func(from, to, key string) int64 {
+		n := add(release.Record{Phase: release.Intended, Release: of(to), Kind: release.KindPromote})
+		add(release.Record{Phase: release.Deployed, Release: of(to), Intent: &n, Kind: release.KindPromote, Targets: []release.TargetStatus{
+			{Name: "prod-1", Snapshots: []release.Snapshot{{Name: "s-" + key + string(rune('a'+n)), Key: key, Sequence: n, Release: of(from)}}}}})
+		return n
+	}
+	stays := map[int64]bool{}
+	stays[deployed("v1", "v1", "graph")] = true // the only one of its volume
+	deployed("v2", "v2", "memory")
+	stays[deployed("v2", "v3", "memory")] = true // the newest of the way back
+	deployed("v3", "v3", "memory")
+	deployed("v3", "v3", "memory")
+	for range 2 {
+		stays[deployed("v3", "v3", "memory")] = true
+	}
+	for range 2 { // the last deployments, without
+		n := add(release.Record{Phase: release.Intended, Release: of("v3"), Kind: release.KindPromote})
+		add(release.Record{Phase: release.Deployed, Release: of("v3"), Intent: &n, Kind: release.KindPromote})
+		stays[n] = true
+	}
+	// v2 was deployed before v3.
+	h[3].Record.Release, h[4].Record.Release = of("v2"), of("v2")
+	gone, why := pipeline.Compactable(h, now, now, 2, map[string]int{"production": 2})
+	for n := int64(1); n < int64(len(h)); n += 2 {
+		if n != 3 && gone.Has(n) == stays[n] || gone.Has(n) != gone.Has(n+1) {
+			t.Errorf("record %d: goes %t, wanted to stay %t (%s)", n, gone.Has(n), stays[n], why[n])
 		}
 	}
 }
