@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-deploy bench-smoke tampering lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-newer-engine test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-deploy bench-smoke tampering lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -38,6 +38,9 @@ test-fast: ## the tests that need no engine and no network
 # One package at a time: they share the engine, and some of them measure.
 test-engine: build ## the tests on a real engine, BuildKit and registry
 	@scripts/packages jq openssl skopeo xxd docker; $(setup); scripts/with-registry go test -tags=engine -count=1 -p 1 -timeout 40m $(call tagged,engine)
+
+test-newer-engine: build ## the tests of engine and deployment on the engine of the next Debian release
+	@scripts/packages docker; $(setup); scripts/with-registry scripts/with-engine '$(or $(SUITE),trixie)' go test -tags=engine -count=1 -p 1 -timeout 40m $(or $(ARGS),./pkg/engine ./pkg/deploy)
 
 test-e2e: build ## the story, end to end; hosts over ssh
 	@scripts/packages dockerd nsenter; $(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
