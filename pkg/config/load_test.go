@@ -271,6 +271,13 @@ func TestDigest(t *testing.T) {
 	if c, err = Load(filepath.Join(dir, FileName)); err != nil || c.Digest() == base {
 		t.Errorf("another key behind the same name gives the same digest, %v", err)
 	}
+	before := c.Digest()
+	if err := os.WriteFile(at("backup.pub"), []byte("age1another\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = Load(filepath.Join(dir, FileName)); err != nil || c.Digest() == before {
+		t.Errorf("snapshots for another reader give the same digest, %v", err)
+	}
 }
 
 func TestCheckLedger(t *testing.T) {
