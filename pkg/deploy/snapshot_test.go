@@ -437,16 +437,13 @@ func TestKilledWhileRestoring(t *testing.T) {
 					}
 					break
 				}
-				want, images, work := was, w.images, j.Workload
-				if forward {
-					err = deploy.Finish(context.Background(), w.fake, j)
-				} else {
-					second := newWorld(t)
-					want, images, work = changed, second.imagesOf("2"), in(second.stack("2"), "2")
-					err = deploy.Undo(context.Background(), w.fake, j)
-					if errors.Is(err, deploy.ErrCommitted) {
-						continue // forward is the only way
-					}
+				want := was
+				if !forward {
+					want = changed
+				}
+				images, work, err := w.takeUp(j, forward)
+				if !forward && errors.Is(err, deploy.ErrCommitted) {
+					continue // forward is the only way
 				}
 				if err != nil {
 					t.Fatalf("at %d, late %v, forward %v: %v", at, late, forward, err)
@@ -463,6 +460,17 @@ func TestKilledWhileRestoring(t *testing.T) {
 			}
 		}
 	}
+}
+
+// takeUp ends an interrupted restore, forward or back to release 2, and gives what
+// then has to run.
+func (w *world) takeUp(j deploy.Job, forward bool) (images map[string]release.PlatformImage, work release.Workload, err error) {
+	if forward {
+		return w.images, j.Workload, deploy.Finish(context.Background(), w.fake, j)
+	}
+	second := newWorld(w.t)
+	images, work = second.imagesOf("2"), in(second.stack("2"), "2")
+	return images, work, deploy.Undo(context.Background(), w.fake, j)
 }
 
 // Killed while it was being undone, it can still end either way.
@@ -491,14 +499,11 @@ func TestKilledWhileUndoingARestore(t *testing.T) {
 				}
 				break
 			}
-			want, images, work := was, w.images, j.Workload
-			if forward {
-				err = deploy.Finish(context.Background(), w.fake, j)
-			} else {
-				second := newWorld(t)
-				want, images, work = changed, second.imagesOf("2"), in(second.stack("2"), "2")
-				err = deploy.Undo(context.Background(), w.fake, j)
+			want := was
+			if !forward {
+				want = changed
 			}
+			images, work, err := w.takeUp(j, forward)
 			if err != nil {
 				t.Fatalf("at %d, forward %v: %v", at, forward, err)
 			}
