@@ -68,11 +68,7 @@ func RacePoints(number int) []Point {
 func (w *World) TryDisk(ctx context.Context, p Point) (Row, error) {
 	began := time.Now()
 	row := Row{Point: p, What: p.Where}
-	from, to := w.course(p.Of)
-	if err := w.prepare(ctx, production, to); err != nil {
-		return row, err
-	}
-	before, err := w.glance(production)
+	t, err := w.begin(ctx, p.Of)
 	if err != nil {
 		return row, err
 	}
@@ -82,7 +78,7 @@ func (w *World) TryDisk(ctx context.Context, p Point) (Row, error) {
 	}
 	bounded, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
-	e, err := run(w.command(bounded, wrap, w.way(production, to)...), nil)
+	e, err := run(w.command(bounded, wrap, t.way...), nil)
 	if err := errors.Join(err, mend()); err != nil {
 		return row, err
 	}
@@ -93,7 +89,7 @@ func (w *World) TryDisk(ctx context.Context, p Point) (Row, error) {
 	default:
 		faults = append(faults, errors.New(e.String()))
 	}
-	_, row.Outcome, err = w.hold(ctx, production, before, from, to)
+	_, row.Outcome, err = w.hold(ctx, t)
 	if row.Ledger == endRefused && row.Outcome != "old" {
 		faults = append(faults, fmt.Errorf("it said that nothing was promoted, and it is %s: %s", row.Outcome, e))
 	}
@@ -195,11 +191,7 @@ func command(ctx context.Context, name string, args ...string) error {
 func (w *World) TryRace(ctx context.Context, p Point) (Row, error) {
 	began := time.Now()
 	row := Row{Point: p, What: fmt.Sprintf("%d processes", p.At)}
-	from, to := w.course(p.Of)
-	if err := w.prepare(ctx, production, to); err != nil {
-		return row, err
-	}
-	before, err := w.glance(production)
+	t, err := w.begin(ctx, p.Of)
 	if err != nil {
 		return row, err
 	}
@@ -209,7 +201,7 @@ func (w *World) TryRace(ctx context.Context, p Point) (Row, error) {
 	var all sync.WaitGroup
 	for i := range p.At {
 		all.Go(func() {
-			cmd := w.command(bounded, nil, w.way(production, to)...)
+			cmd := w.command(bounded, nil, t.way...)
 			ends[i], errs[i] = run(cmd, nil)
 			if cmd.Process != nil {
 				pids[i] = cmd.Process.Pid
@@ -221,7 +213,7 @@ func (w *World) TryRace(ctx context.Context, p Point) (Row, error) {
 		return row, err
 	}
 	fault := raceFault(ends, pids)
-	_, row.Outcome, err = w.hold(ctx, production, before, from, to)
+	_, row.Outcome, err = w.hold(ctx, t)
 	if row.Outcome != "new" {
 		err = errors.Join(err, fmt.Errorf("somebody won, and it is %s", row.Outcome))
 	}

@@ -96,7 +96,7 @@ func (w *World) look(ctx context.Context) error {
 	if err := errors.Join(w.unmount(ctx), w.forget(ctx)); err != nil {
 		return err
 	}
-	if err := w.must(ctx, nil, "resume", production); err != nil {
+	if err := w.must(ctx, nil, w.resume(production, true)...); err != nil {
 		return err
 	}
 	// Somebody may have cleaned up since.
@@ -122,17 +122,33 @@ type record struct {
 	Intent      *int64
 	Resumes     *int64
 	Reason      string
+	Targets     []struct{ Snapshots []snapshot }
+
+	digest string // as the log gives it
+}
+
+// attempt is what containers and volumes made for an intended record are
+// labelled with.
+func (r record) attempt() string {
+	_, hex, _ := strings.Cut(r.digest, ":")
+	return fmt.Sprintf("%d-%.12s", r.Sequence, hex)
 }
 
 // records reads an environment's, oldest first; the program verifies the whole log
 // on the way.
 func (w *World) records(ctx context.Context, env string) ([]record, error) {
-	var log struct{ Records []struct{ Record record } }
+	var log struct {
+		Records []struct {
+			Record record
+			Digest string
+		}
+	}
 	if err := w.must(ctx, &log, "log", env); err != nil {
 		return nil, err
 	}
 	var list []record
 	for _, e := range slices.Backward(log.Records) {
+		e.Record.digest = e.Digest
 		list = append(list, e.Record)
 	}
 	return list, nil
@@ -190,34 +206,6 @@ func settled(before, after []record) error {
 	}
 	if len(bad) > 0 {
 		return errors.New(strings.Join(bad, "; "))
-	}
-	return nil
-}
-
-// leftovers reports what a promotion must not leave: its lock, more than one
-// checkpoint, networks or volumes that no version has.
-func (w *World) leftovers(ctx context.Context, env string) error {
-	var bad []string
-	for _, l := range []struct {
-		what string
-		most int
-		args []string
-	}{
-		{"locks", 0, []string{"ps", "-aq", "--filter", "name=^/" + w.lock(env) + "$"}},
-		{"checkpoints", 1, []string{"volume", "ls", "-q", "--filter", "label=dev.promote.checkpoint=" + w.lock(env)}},
-		{"networks", 1, []string{"network", "ls", "-q", "--filter", "label=com.docker.compose.project=" + w.project(env)}},
-		{"volumes", 1, []string{"volume", "ls", "-q", "--filter", "label=com.docker.compose.project=" + w.project(env)}},
-	} {
-		out, err := w.docker(ctx, l.args...)
-		if err != nil {
-			return err
-		}
-		if n := len(strings.Fields(out)); n > l.most {
-			bad = append(bad, fmt.Sprintf("%d %s", n, l.what))
-		}
-	}
-	if len(bad) > 0 {
-		return errors.New("left behind: " + strings.Join(bad, ", "))
 	}
 	return nil
 }

@@ -219,6 +219,11 @@ func (p Plan) surveyed(ctx context.Context, w *World, of string) (map[string][]s
 		err = json.Unmarshal(raw, &kept)
 		return kept.Seen, kept.Took, err
 	}
+	if of == OfUpdate { // once before, so that there is a snapshot too many
+		if _, _, err := w.Survey(ctx, of); err != nil {
+			return nil, 0, err
+		}
+	}
 	var err error
 	if kept.Seen, kept.Took, err = w.Survey(ctx, of); err != nil {
 		return nil, 0, err

@@ -11,7 +11,8 @@ import (
 
 // A few points of the matrix that `make reliability` tries in full: the first
 // promotion of an environment, killed before and after requests and calls that
-// change something.
+// change something. The last one is followed by a deployment over it, with the
+// store's hook, a snapshot of its volume, and the worker replaced while it runs.
 func TestASampleOfTheMatrix(t *testing.T) {
 	binary, err := filepath.Abs("../../bin/promote")
 	if err != nil {
@@ -23,7 +24,7 @@ func TestASampleOfTheMatrix(t *testing.T) {
 		}
 		t.Skip("no bin/promote; make build makes it")
 	}
-	w, err := Open(t.Context(), Options{Binary: binary, Dir: t.TempDir(), Docker: os.Getenv("DOCKER_HOST"), Brief: true, Log: t.Output()})
+	w, err := Open(t.Context(), Options{Binary: binary, Dir: t.TempDir(), Docker: os.Getenv("DOCKER_HOST"), Brief: true, State: true, Log: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,9 +39,10 @@ func TestASampleOfTheMatrix(t *testing.T) {
 		n     int // the how manieth of its kind
 		after bool
 	}{
-		{AtEngine, "POST /containers/create", 2, true}, // the first one is the lock
-		{AtEngine, "DELETE /containers/…", 1, false},   // the lock's; the record is closed
-		{AtRegistry, "PUT manifest by tag", 1, true},   // nothing runs yet
+		{AtEngine, "POST /containers/create", 2, true},  // the first one is the lock
+		{AtEngine, "DELETE /containers/…", 1, false},    // the lock's; the record is closed
+		{AtRegistry, "PUT manifest by tag", 1, true},    // nothing runs yet
+		{AtEngine, "POST /containers/…/start", 1, true}, // the store's: resume stops it and keeps its volume
 	} {
 		row, err := w.Try(t.Context(), Point{Of: OfFirst, Where: c.where, Call: c.what, At: c.n, After: c.after})
 		if err != nil {

@@ -6,13 +6,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
 // The project's files. Both services only wait; what differs between versions
 // is a file in the image. The volume begins with one of them: an empty one
-// would not be let through a second time.
+// would not be let through a second time. The store has the volume and is stopped
+// before its new container is made; the worker shares nothing and is replaced
+// while it runs.
 const (
+	// leaving is the store's hook: it writes a line into the volume.
+	leaving = `
+    pre_stop: [{command: [sh, -c, 'echo "$$(cat /srv/version) stops" >>/data/journal']}]`
+	// keeping has what the volume holds kept before a deployment.
+	keeping = `
+    snapshots: {volumes: [state], encryptTo: keys/backup.pub, keep: KEEP}`
 	configuration = `name: NAME
 registry: ADDRESS/app
 compose: {files: [compose.yaml]}
@@ -32,12 +41,12 @@ environments:
     after: staging
     files: [compose.production.yml]
     registry: ADDRESS/production/app
-    targets: [{name: local}]
+    targets: [{name: local}]KEEPING
   first:
     after: staging
     files: [compose.first.yml]
     registry: ADDRESS/first/app
-    targets: [{name: local}]
+    targets: [{name: local}]KEEPING
 ledger:
   lease: 2s
   file: {path: .promote/ledger, shared: true}
@@ -57,7 +66,7 @@ services:
   store:
     <<: *hardened
     build: {context: ., args: {ROLE: store}}
-    volumes: [{type: volume, source: state, target: /data}]
+    volumes: [{type: volume, source: state, target: /data}]LEAVING
   worker:
     <<: *hardened
     build: {context: ., args: {ROLE: worker}}
@@ -85,9 +94,17 @@ ENTRYPOINT ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; don
 )
 
 func (w *World) setUp(ctx context.Context) error {
+	with := map[string]string{"LEAVING": "", "KEEPING": ""}
+	if w.o.State {
+		with["LEAVING"], with["KEEPING"] = leaving, strings.ReplaceAll(keeping, "KEEP", strconv.Itoa(keep))
+		if err := w.makeKeys(); err != nil {
+			return err
+		}
+	}
+	optional := strings.NewReplacer("LEAVING", with["LEAVING"], "KEEPING", with["KEEPING"])
 	fill := strings.NewReplacer("NAME", w.state.Name, "ADDRESS", w.address())
 	for name, text := range map[string]string{
-		"promote.yaml": configuration, "compose.yaml": composition, "Dockerfile": dockerfile,
+		"promote.yaml": optional.Replace(configuration), "compose.yaml": optional.Replace(composition), "Dockerfile": dockerfile,
 		"compose.staging.yml": staging, "compose.production.yml": "name: NAME-production\n",
 		"compose.first.yml": "name: NAME-first\n",
 		".gitignore":        ".promote/\n",
@@ -129,7 +146,7 @@ func (w *World) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	w.state.Ready = true
+	w.state.Ready, w.state.State = true, w.o.State
 	return w.save()
 }
 

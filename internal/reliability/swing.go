@@ -25,7 +25,7 @@ type Swing struct {
 // Swing brings production to the other one of its two versions, with nothing in
 // front of the engine, and gives how long that took.
 func (w *World) Swing(ctx context.Context) (Swing, error) {
-	_, to := w.course(OfUpdate)
+	to := w.other()
 	way := w.way(production, to)
 	s := Swing{Back: way[0] == "rollback"}
 	cmd := w.command(ctx, nil, way...)
@@ -56,7 +56,7 @@ func (w *World) Compose(ctx context.Context, program string) (Swing, error) {
 	if strings.HasPrefix(string(before), "# "+to) {
 		to = versions[1]
 	}
-	text := "# " + to + "\n" + strings.NewReplacer("NAME", project).Replace(composition)
+	text := "# " + to + "\n" + strings.NewReplacer("NAME", project, "LEAVING", "").Replace(composition)
 	for _, service := range services {
 		reference := ""
 		for _, r := range w.state.References[to] {

@@ -64,14 +64,6 @@ const (
 	recordedEnd     = "end"
 )
 
-// environment is what a point strikes.
-func (p Point) environment() string {
-	if p.Of == OfFirst {
-		return first
-	}
-	return production
-}
-
 // way is the command that brings an environment from what runs to a version.
 func (w *World) way(env, version string) []string {
 	if env == production && version == versions[0] && w.running == versions[1] {
@@ -80,15 +72,59 @@ func (w *World) way(env, version string) []string {
 	return []string{"to", env, "--release", version}
 }
 
-// course gives the versions before and after a point's promotion.
-func (w *World) course(of string) (from, to string) {
-	switch {
-	case of == OfFirst:
-		return "", versions[1]
-	case w.running == versions[1]:
-		return versions[1], versions[0]
+// other is the version that production does not run.
+func (w *World) other() string {
+	if w.running == versions[1] {
+		return versions[0]
 	}
-	return versions[0], versions[1]
+	return versions[1]
+}
+
+// resume is the command that ends what was interrupted, with the key that opens
+// snapshots or without.
+func (w *World) resume(env string, key bool) []string {
+	if key && w.o.State {
+		return []string{"resume", env, "--identity", w.identity()}
+	}
+	return []string{"resume", env}
+}
+
+// trial is one point's promotion, and what there was before it.
+type trial struct {
+	env, from, to string
+	way           []string // the command
+	before        []record
+	was           memory // what production's volume holds
+	will          memory // what it is to hold once the new version runs
+}
+
+// begin gets ready for a point's promotion, so that it does all there is to do.
+func (w *World) begin(ctx context.Context, of string) (trial, error) {
+	if w.running == "" && of != OfFirst { // a recovery failed
+		if err := w.recover(ctx, production, nil); err != nil {
+			return trial{}, err
+		}
+	}
+	t := trial{env: production, from: w.running, to: w.other()}
+	if of == OfFirst {
+		t = trial{env: first, to: versions[1]}
+	}
+	t.way = w.way(t.env, t.to)
+	if err := w.prepare(ctx, t.env, t.to); err != nil {
+		return t, err
+	}
+	var err error
+	if t.env == production {
+		if err := w.teach(ctx, t.env); err != nil {
+			return t, err
+		}
+		if t.was, err = w.read(ctx, t.env); err != nil {
+			return t, err
+		}
+		t.will = t.was
+	}
+	t.before, err = w.glance(t.env)
+	return t, err
 }
 
 // prepare makes a promotion to a version do all there is to do: the
@@ -201,21 +237,16 @@ func (w *World) strike(ctx context.Context, p Point, args ...string) (struck, er
 func (w *World) Try(ctx context.Context, p Point) (Row, error) {
 	began := time.Now()
 	row := Row{Point: p}
-	env := p.environment()
-	from, to := w.course(p.Of)
-	if err := w.prepare(ctx, env, to); err != nil {
-		return row, err
-	}
-	before, err := w.glance(env)
+	t, err := w.begin(ctx, p.Of)
 	if err != nil {
 		return row, err
 	}
-	way := w.way(env, to)
+	way := t.way
 	if p.Of == OfResume {
 		if err := w.halfway(ctx, p, way); err != nil {
 			return row, err
 		}
-		way = []string{"resume", env}
+		way = w.resume(t.env, false)
 	}
 	s, err := w.strike(ctx, p, way...)
 	if err != nil {
@@ -226,8 +257,8 @@ func (w *World) Try(ctx context.Context, p Point) (Row, error) {
 	if !s.killed && s.Code != 0 {
 		faults = append(faults, fmt.Errorf("it was not killed and gave %s", s.ended))
 	}
-	row.Ledger, row.Outcome, err = w.hold(ctx, env, before, from, to)
-	if env == first {
+	row.Ledger, row.Outcome, err = w.hold(ctx, t)
+	if t.env == first {
 		err = errors.Join(err, w.forget(ctx))
 	}
 	row.Fault = oneLine(errors.Join(append(faults, err)...))
@@ -260,9 +291,9 @@ func (w *World) halfway(ctx context.Context, p Point, way []string) error {
 const nextEvery = 4
 
 // hold resumes and holds what is left to what has to be: fully old or fully
-// new, nothing lost, doubled or open, nothing left behind, and the next
-// promotion works.
-func (w *World) hold(ctx context.Context, env string, before []record, from, to string) (ledger, outcome string, fault error) {
+// new, with the state that belongs to it, nothing lost, doubled or open, nothing
+// left behind, and the next promotion works.
+func (w *World) hold(ctx context.Context, t trial) (ledger, outcome string, fault error) {
 	var faults []error
 	check := func(what string, err error) bool {
 		if err != nil {
@@ -270,49 +301,109 @@ func (w *World) hold(ctx context.Context, env string, before []record, from, to 
 		}
 		return err == nil
 	}
-	killed, err := w.glance(env)
+	killed, err := w.glance(t.env)
 	check("the ledger after the kill", err)
-	ledger = recorded(before, killed)
-	check("resume", w.must(ctx, nil, "resume", env))
-	after, err := w.records(ctx, env)
+	ledger = recorded(t.before, killed)
+	check("resume", w.must(ctx, nil, w.resume(t.env, false)...))
+	after, err := w.records(ctx, t.env)
 	check("the ledger after resume", errors.Join(err, settled(killed, after)))
-	version, err := w.which(ctx, env, from, to)
+	version, err := w.which(ctx, t.env, t.from, t.to)
 	if !check("after resume", err) {
-		return ledger, "mixed", w.recover(ctx, env, faults)
+		return ledger, "mixed", w.recover(ctx, t.env, faults)
 	}
 	outcome = "old"
-	if version == to {
+	if version == t.to {
 		outcome = "new"
 	}
-	if n := deployments(after) - deployments(before); n > 1 || n == 1 && version != to || n == 0 && version != from {
+	if n := deployments(after) - deployments(t.before); n > 1 || n == 1 && version != t.to || n == 0 && version != t.from {
 		check("the ledger after resume", fmt.Errorf("%d deployments were recorded, and what runs is %s", n, named(version)))
 	}
-	if ledger == recordedNothing && version != from {
+	if ledger == recordedNothing && version != t.from {
 		check("the ledger after the kill", errors.New("an effect without an intent"))
 	}
-	check("after resume", w.leftovers(ctx, env))
-	if env == production {
+	check("after resume", w.leftovers(ctx, t.env, after))
+	check("after resume", w.remembers(ctx, t, ledger, version))
+	if t.env == production {
 		w.running = version
 	}
 	if w.held++; w.held%nextEvery != 0 {
 		return ledger, outcome, errors.Join(faults...) // the next trial begins here
 	}
-	next, way := to, append(w.way(env, to), "--redeploy")
-	if env == production {
-		_, next = w.course(OfUpdate)
-		way = w.way(env, next)
+	if err := w.next(ctx, t, version, after); err != nil {
+		faults = append(faults, fmt.Errorf("the next promotion: %w", err))
+		return ledger, outcome, w.recover(ctx, t.env, faults)
 	}
-	check("the next promotion", w.must(ctx, nil, way...))
-	if !check("after the next promotion", w.whole(ctx, env, next)) {
-		return ledger, outcome, w.recover(ctx, env, faults)
-	}
-	if env == production {
-		w.running = next
-	}
-	last, err := w.records(ctx, env)
-	check("the ledger after the next promotion", errors.Join(err, settled(after, last)))
-	check("after the next promotion", w.leftovers(ctx, env))
 	return ledger, outcome, errors.Join(faults...)
+}
+
+// remembers reports why the volume does not hold what belongs to the version
+// that runs: what it held before, or what was to be brought back.
+func (w *World) remembers(ctx context.Context, t trial, ledger, version string) error {
+	if t.env != production {
+		return nil
+	}
+	now, err := w.read(ctx, t.env)
+	if err != nil {
+		return err
+	}
+	want := t.was
+	if version == t.to {
+		want = t.will
+	}
+	stopped, err := now.since(want)
+	switch {
+	case err != nil || !w.o.State:
+		return err
+	case ledger == recordedNothing && stopped > 0:
+		return errors.New("a hook ran without an intent")
+	case version == t.to && stopped == 0:
+		return errors.New("the store was replaced, and its hook did not run")
+	}
+	return nil
+}
+
+// next promotes undisturbed over what runs, and holds that to what has to be.
+func (w *World) next(ctx context.Context, t trial, runs string, before []record) error {
+	version, way := t.to, append(w.way(t.env, t.to), "--redeploy")
+	if t.env == production {
+		version = w.other()
+		way = w.way(t.env, version)
+	}
+	var was memory
+	var err error
+	if runs != "" {
+		if was, err = w.read(ctx, t.env); err != nil {
+			return err
+		}
+	}
+	if err := w.must(ctx, nil, way...); err != nil {
+		return err
+	}
+	if err := w.whole(ctx, t.env, version); err != nil {
+		return err
+	}
+	if t.env == production {
+		w.running = version
+	}
+	if runs != "" {
+		err = w.once(ctx, t.env, was)
+	}
+	list, reading := w.records(ctx, t.env)
+	return errors.Join(err, reading, settled(before, list), w.leftovers(ctx, t.env, list))
+}
+
+// once reports why the state is not what it was before an undisturbed promotion,
+// which stops the store one time.
+func (w *World) once(ctx context.Context, env string, was memory) error {
+	now, err := w.read(ctx, env)
+	if err != nil {
+		return err
+	}
+	stopped, err := now.since(was)
+	if err == nil && w.o.State && stopped != 1 {
+		err = fmt.Errorf("the store was stopped once, and its hook ran %d times", stopped)
+	}
+	return err
 }
 
 // recorded says how far the ledger shows an attempt.
@@ -342,7 +433,7 @@ func (w *World) recover(ctx context.Context, env string, faults []error) error {
 	if env == first {
 		return errors.Join(faults...) // it is forgotten anyway
 	}
-	_, _ = w.promote(ctx, "resume", production)
+	_, _ = w.promote(ctx, w.resume(production, true)...)
 	w.running = ""
 	err := w.must(ctx, nil, "to", production, "--release", versions[1], "--redeploy")
 	if err == nil {
@@ -362,17 +453,16 @@ func (w *World) Survey(ctx context.Context, of string) (map[string][]string, tim
 	if w.o.Tracer == "" {
 		p.Where = ""
 	}
-	env := p.environment()
-	_, to := w.course(of)
-	if err := w.prepare(ctx, env, to); err != nil {
+	t, err := w.begin(ctx, of)
+	if err != nil {
 		return nil, 0, err
 	}
-	way := w.way(env, to)
+	way := t.way
 	if of == OfResume {
 		if err := w.halfway(ctx, Point{At: 2}, way); err != nil {
 			return nil, 0, err
 		}
-		way = []string{"resume", env}
+		way = w.resume(t.env, false)
 	}
 	s, err := w.strike(ctx, p, way...)
 	if err != nil {
@@ -381,13 +471,13 @@ func (w *World) Survey(ctx context.Context, of string) (map[string][]string, tim
 	if s.Code != 0 {
 		return nil, 0, fmt.Errorf("undisturbed: %s", s.ended)
 	}
-	if err := w.whole(ctx, env, to); err != nil {
+	if err := errors.Join(w.whole(ctx, t.env, t.to), w.remembers(ctx, t, recordedEnd, t.to)); err != nil {
 		return nil, 0, err
 	}
-	if env == first {
+	if t.env == first {
 		return s.seen, s.Took, w.forget(ctx)
 	}
-	w.running = to
+	w.running = t.to
 	return s.seen, s.Took, nil
 }
 

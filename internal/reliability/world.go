@@ -24,6 +24,7 @@ type Options struct {
 	Dir    string // the workspace; one that is there is used again
 	Docker string // the engine's socket: unix:///…
 	Brief  bool   // set up for first deployments only: one release, in staging
+	State  bool   // the store has a pre_stop hook, and snapshots are taken of its volume
 	Log    io.Writer
 }
 
@@ -47,6 +48,7 @@ type state struct {
 	Port       string                       `json:"port"`
 	Passphrase string                       `json:"passphrase"`
 	Ready      bool                         `json:"ready"`
+	State      bool                         `json:"state"`      // as in Options
 	Images     map[string]map[string]string `json:"images"`     // of the engine, by version and service
 	References map[string][]string          `json:"references"` // of production's images, by version
 }
@@ -71,6 +73,9 @@ func Open(ctx context.Context, o Options) (*World, error) {
 	if raw, err := os.ReadFile(w.path("state.json")); err == nil {
 		if err := json.Unmarshal(raw, &w.state); err != nil {
 			return nil, err
+		}
+		if w.state.Ready && w.state.State != o.State {
+			return nil, fmt.Errorf("%s was made by another version of this program: take it away", o.Dir)
 		}
 	} else {
 		w.state = state{Name: "reliability-" + random(3), Port: "0", Passphrase: random(8), Images: map[string]map[string]string{}, References: map[string][]string{}}

@@ -50,7 +50,7 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o := reliability.Plan{World: reliability.Options{Tracer: self, Docker: os.Getenv("DOCKER_HOST"), Log: os.Stderr}}
+	o := reliability.Plan{World: reliability.Options{Tracer: self, Docker: os.Getenv("DOCKER_HOST"), State: true, Log: os.Stderr}}
 	flag.StringVar(&o.World.Binary, "binary", "bin/promote", "the program")
 	flag.StringVar(&o.World.Dir, "work", "", "a directory for the workspaces; kept, and used again")
 	flag.StringVar(&o.Rows, "rows", "", "a file that keeps finished trials, so that a run can go on where another one ended")
