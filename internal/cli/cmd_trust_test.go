@@ -148,6 +148,7 @@ func (d *desk) Settle(context.Context) (bool, error)                            
 func (d *desk) Stale(context.Context, int64, time.Duration) (bool, error)       { return false, nil }
 func (d *desk) Contains(context.Context, []byte) error                          { return nil }
 func (d *desk) Open(context.Context) (pipeline.Signer, error)                   { return d, nil }
+func (d *desk) Ready(context.Context)                                           {}
 func (d *desk) Party() release.Signer                                           { return d.signer }
 func (d *desk) Digest() release.Digest                                          { return release.DigestOf([]byte("policy")) }
 func (d *desk) Judge(context.Context, release.Facts) ([]release.Verdict, error) { return nil, nil }

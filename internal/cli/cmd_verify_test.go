@@ -58,6 +58,7 @@ func (s *shelf) Copy(context.Context, release.Subject, string, bool) error { ret
 func (s *shelf) Tag(context.Context, release.Subject, string) error { return nil }
 
 func (s *shelf) Open(context.Context) (pipeline.Signer, error) { return s, nil }
+func (s *shelf) Ready(context.Context)                         {}
 
 func (s *shelf) Party() release.Signer {
 	return release.Signer{Name: "scan", ID: "sha256:key", Roles: []release.Role{release.Scanner}}

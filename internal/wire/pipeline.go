@@ -311,6 +311,14 @@ func (l trustedLedger) Read(ctx context.Context) (release.History, release.Check
 	return l.Ledger.Read(ctx)
 }
 
+// Ready implements pipeline.Keys. A key in a file is encrypted with a secret that
+// takes a fifth of a second to derive. What is wrong with it, Open will say.
+func (k *keyring) Ready(ctx context.Context) {
+	if !k.keyless() && config.HoldsKey(cmp.Or(k.options.Key, k.config.Key())) {
+		_, _ = k.open(ctx)
+	}
+}
+
 // Open implements pipeline.Keys: what signs statements is an identity where the
 // configuration names one, else the key.
 func (k *keyring) Open(ctx context.Context) (pipeline.Signer, error) {

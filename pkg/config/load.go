@@ -235,6 +235,10 @@ func IsService(name string) bool {
 	return strings.Contains(name, "://") && !strings.HasPrefix(name, "env://")
 }
 
+// HoldsKey reports whether a name is that of a file or a variable with the key in
+// it, and not that of a service or a token that keeps it.
+func HoldsKey(name string) bool { return !isURI(name) || strings.HasPrefix(name, "env://") }
+
 func isURI(s string) bool { return strings.Contains(s, "://") || strings.HasPrefix(s, "pkcs11:") }
 
 // Models gives the Compose files of smoke and of each environment, the base

@@ -110,35 +110,48 @@ func (r *promotion) heartbeat(ctx context.Context) (stop func()) {
 	return sync.OnceFunc(func() { cancel(); <-done })
 }
 
-// prepare locks the targets, attests the decision and brings the bytes into the
-// environment's registry (images, then the release document, then tags) and to
-// the targets. Nothing that runs on a target has changed yet.
+// prepare locks the targets and brings to the registry and to them what they
+// need. Nothing that runs on a target has changed yet.
 func (r *promotion) prepare(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{r.lockAll, r.attestDecision, r.copy, r.fetchImages} {
-		if err := step(ctx); err != nil {
+	if err := r.lockAll(ctx); err != nil {
+		return err
+	}
+	return r.bring(ctx)
+}
+
+// bring attests the decision and brings the bytes into the environment's
+// registry (images, then the release document with the decision, then tags) and,
+// once the images are there, to the targets.
+func (r *promotion) bring(ctx context.Context) error {
+	for _, steps := range [][]func(context.Context) error{{r.attestDecision, r.copyImages}, {r.copyRelease, r.fetchImages}} {
+		if err := each(ctx, steps, func(ctx context.Context, step func(context.Context) error) error { return step(ctx) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *promotion) copy(ctx context.Context) (err error) {
+func (r *promotion) copyImages(ctx context.Context) error {
 	if r.env.Registry == r.source {
 		return nil
 	}
-	step := event.Start(ctx, "[copy] %s to %s", r.document.Release.Version, r.env.Registry)
-	defer func() { step.Done(err) }()
 	rel := r.document.Release
-	err = each(ctx, rel.ServiceNames(), func(ctx context.Context, name string) error {
+	return each(ctx, rel.ServiceNames(), func(ctx context.Context, name string) error {
 		from, err := rel.Subject(name, r.source)
 		if err != nil {
 			return err
 		}
 		return r.p.Images.Copy(ctx, from, r.env.Registry+"/"+rel.Services[name].Path, true)
 	})
-	if err != nil {
-		return err
+}
+
+func (r *promotion) copyRelease(ctx context.Context) (err error) {
+	if r.env.Registry == r.source {
+		return nil
 	}
+	rel := r.document.Release
+	step := event.Start(ctx, "[copy] %s to %s", rel.Version, r.env.Registry)
+	defer func() { step.Done(err) }()
 	repository := r.p.Project.Repository(r.env.Registry)
 	if err := r.p.Images.Copy(ctx, r.subject, repository, true); err != nil {
 		return err

@@ -99,7 +99,8 @@ func (r *promotion) previous() (release.Digest, error) {
 }
 
 // releaseOfAfter takes the release of the environment before, if that one is
-// settled: no open record, every target running it.
+// settled: no open record, every target running it. That its targets do is
+// found out beside what follows.
 func (r *promotion) releaseOfAfter(ctx context.Context) (release.Digest, error) {
 	after := r.env.After
 	if open, ok := r.history.Open(after); ok {
@@ -112,27 +113,28 @@ func (r *promotion) releaseOfAfter(ctx context.Context) (release.Digest, error) 
 	if r.current != nil && r.current.Record.Release == last.Record.Release {
 		return last.Record.Release, nil // nothing new to admit
 	}
-	return last.Record.Release, r.p.settled(ctx, after, last)
+	r.settling = beside(ctx, r, func(ctx context.Context) (struct{}, error) { return struct{}{}, r.settled(ctx, after, last) })
+	return last.Record.Release, nil
 }
 
 // settled compares what an environment's targets run with its last record.
-func (p *Pipeline) settled(ctx context.Context, name string, last release.Entry) (err error) {
+func (r *promotion) settled(ctx context.Context, name string, last release.Entry) (err error) {
 	step := event.Start(ctx, "[observe] %s", name)
 	defer func() { step.Done(err) }()
-	env, err := p.Project.Environment(name)
+	env, err := r.p.Project.Environment(name)
 	if err != nil {
 		return err
 	}
-	doc, err := p.Documents.PullRelease(ctx, release.Subject{Repository: p.Project.Repository(p.Project.Registry), Digest: last.Record.Release})
+	doc, err := r.pull(ctx, last.Record.Release)
 	if err != nil {
 		return err
 	}
 	for _, t := range env.Targets {
-		h, err := p.Targets.Open(ctx, t)
+		h, err := r.p.Targets.Open(ctx, t)
 		if err != nil {
 			return err
 		}
-		reasons, err := p.differences(ctx, h, env, doc)
+		reasons, err := r.unlike(ctx, h, env, last.Record.Release, doc)
 		_ = h.Close()
 		if err != nil {
 			return err
@@ -144,12 +146,27 @@ func (p *Pipeline) settled(ctx context.Context, name string, last release.Entry)
 	return nil
 }
 
-func (p *Pipeline) differences(ctx context.Context, h Host, env release.Environment, doc release.Document) ([]release.Reason, error) {
+// pull reads a release of the project's registry once.
+func (r *promotion) pull(ctx context.Context, d release.Digest) (release.Document, error) {
+	return r.documents.get(d, func() (release.Document, error) {
+		return r.p.Documents.PullRelease(ctx, release.Subject{Repository: r.p.Project.Repository(r.p.Project.Registry), Digest: d})
+	})
+}
+
+// platform reads a release's images for a platform once.
+func (r *promotion) platform(ctx context.Context, d release.Digest, rel release.Release, platform string) (map[string]release.PlatformImage, error) {
+	return r.platforms.get(d.String()+" "+platform, func() (map[string]release.PlatformImage, error) {
+		return r.p.platformImages(ctx, rel, r.p.Project.Registry, platform)
+	})
+}
+
+// unlike says in what a target does not run what its record says.
+func (r *promotion) unlike(ctx context.Context, h Host, env release.Environment, d release.Digest, doc release.Document) ([]release.Reason, error) {
 	info, err := h.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	images, err := p.platformImages(ctx, doc.Release, p.Project.Registry, platform(info))
+	images, err := r.platform(ctx, d, doc.Release, platform(info))
 	if err != nil {
 		return nil, err
 	}

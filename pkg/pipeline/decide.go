@@ -14,11 +14,12 @@ import (
 
 // fetch reads the release document and the platform images that the targets
 // will run, and resolves the environment's model with its values. A missing
-// value is an error here, before any effect.
+// value is an error here, before any effect. Its images are looked at again from
+// here on, beside everything else.
 func (r *promotion) fetch(ctx context.Context) (err error) {
 	step := event.Start(ctx, "[fetch] release %s", r.subject.Digest.Short())
 	defer func() { step.Done(err) }()
-	if r.document, err = r.p.Documents.PullRelease(ctx, r.subject); err != nil {
+	if r.document, err = r.pull(ctx, r.subject.Digest); err != nil {
 		return err
 	}
 	model, ok := r.document.Models[r.env.Name]
@@ -35,6 +36,9 @@ func (r *promotion) fetch(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if !r.mayBeThere() {
+		r.matching = beside(ctx, r, r.matchAhead)
+	}
 	if r.workload, err = r.p.Models.Resolve(model, values, images); err != nil {
 		return err
 	}
@@ -44,7 +48,7 @@ func (r *promotion) fetch(ctx context.Context) (err error) {
 		if r.images[name] != nil {
 			continue
 		}
-		if r.images[name], err = r.p.platformImages(ctx, r.document.Release, r.source, name); err != nil {
+		if r.images[name], err = r.platform(ctx, r.subject.Digest, r.document.Release, name); err != nil {
 			return err
 		}
 	}
@@ -54,15 +58,21 @@ func (r *promotion) fetch(ctx context.Context) (err error) {
 // platformImages reads each service's image for a platform, from bytes hashed
 // on the way.
 func (p *Pipeline) platformImages(ctx context.Context, rel release.Release, registry, platform string) (map[string]release.PlatformImage, error) {
-	images := map[string]release.PlatformImage{}
-	for _, name := range rel.ServiceNames() {
+	names := rel.ServiceNames()
+	list := make([]release.PlatformImage, len(names))
+	err := each(ctx, names, func(ctx context.Context, name string) error {
 		subject, err := rel.Subject(name, registry)
-		if err != nil {
-			return nil, err
+		if err == nil {
+			list[slices.Index(names, name)], err = p.Images.Platform(ctx, subject, platform)
 		}
-		if images[name], err = p.Images.Platform(ctx, subject, platform); err != nil {
-			return nil, err
-		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	images := map[string]release.PlatformImage{}
+	for i, name := range names {
+		images[name] = list[i]
 	}
 	return images, nil
 }
@@ -117,9 +127,15 @@ func (r *promotion) knownChanges() []string {
 	return r.current.Record.StateChanges
 }
 
+// mayBeThere: the last record is of this release, so that there may be nothing
+// to do, nor to judge.
+func (r *promotion) mayBeThere() bool {
+	return !r.options.Redeploy && r.options.Restore == nil && !r.options.DryRun && r.current != nil && r.current.Record.Release == r.subject.Digest
+}
+
 // nothingToDo: the last record is of this release and every target runs it.
 func (r *promotion) nothingToDo() bool {
-	if r.options.Redeploy || r.options.Restore != nil || r.options.DryRun || r.current == nil || r.current.Record.Release != r.subject.Digest {
+	if !r.mayBeThere() {
 		return false
 	}
 	for _, h := range r.hosts {

@@ -62,7 +62,10 @@ func (r *promotion) facts(ctx context.Context) (release.Facts, error) {
 	if err != nil {
 		return release.Facts{}, err
 	}
-	if known.Matches, err = r.matches(ctx, subjects); err != nil {
+	if r.matching == nil {
+		r.matching = func() (map[string]release.Scan, error) { return r.matchAhead(ctx) }
+	}
+	if known.Matches, err = r.matching(); err != nil {
 		return release.Facts{}, err
 	}
 	if known.Promoter, err = r.promoter(ctx); err != nil {
@@ -87,18 +90,33 @@ func (r *promotion) promoter(ctx context.Context) (string, error) {
 	return party.Name, err
 }
 
+// matchAhead matches, and then gets the key ready: once nothing untrusted is
+// looked at any more, and before it is known whether it is needed.
+func (r *promotion) matchAhead(ctx context.Context) (map[string]release.Scan, error) {
+	matches, err := r.matches(ctx)
+	if err == nil && !r.options.DryRun {
+		r.asides.Go(func() { r.p.Keys.Ready(ctx) })
+	}
+	return matches, err
+}
+
 // matches looks at every image again with today's database. It can only deny;
 // a rollback is not held up by it, only warned. The first environment's
 // evidence was made just now.
-func (r *promotion) matches(ctx context.Context, subjects map[string]release.Subject) (map[string]release.Scan, error) {
+func (r *promotion) matches(ctx context.Context) (map[string]release.Scan, error) {
 	matches := map[string]release.Scan{}
 	if r.env.After == "" && r.kind == release.KindPromote {
 		return matches, nil
 	}
 	var names []string
-	for _, name := range sortedKeys(subjects) {
-		if name != "" && !slices.ContainsFunc(names, func(n string) bool { return subjects[n].Digest == subjects[name].Digest }) {
-			names = append(names, name)
+	subjects := map[string]release.Subject{}
+	for _, name := range r.document.Release.ServiceNames() {
+		subject, err := r.document.Release.Subject(name, r.source)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(names, func(n string) bool { return subjects[n].Digest == subject.Digest }) {
+			names, subjects[name] = append(names, name), subject
 		}
 	}
 	scans, errs := make([]release.Scan, len(names)), make([]error, len(names))

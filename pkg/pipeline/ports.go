@@ -109,6 +109,9 @@ type Signer interface {
 // Keys opens the signing key, late: only after build, scan and smoke.
 type Keys interface {
 	Open(ctx context.Context) (Signer, error)
+	// Ready does ahead what takes long about opening, where nobody but this
+	// process notices: it asks no service and no token.
+	Ready(ctx context.Context)
 }
 
 // Verifier judges signatures, never contents.

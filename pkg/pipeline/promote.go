@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/promote-dev/promote/pkg/event"
@@ -110,6 +111,14 @@ type promotion struct {
 	began    string // who began what is resumed, by name
 
 	differences []PlanDifference // from the saved plan
+
+	documents memo[release.Digest, release.Document]
+	platforms memo[string, map[string]release.PlatformImage]
+	// What goes on beside the steps; nil where nothing does.
+	settling func() (struct{}, error)
+	matching func() (map[string]release.Scan, error)
+	asides   sync.WaitGroup
+	cancels  []context.CancelFunc
 }
 
 // host is one opened target and what happened to it.
@@ -188,10 +197,8 @@ const judgeTries = 5
 
 func (r *promotion) run(ctx context.Context) (Promotion, error) {
 	// The first half only reads.
-	for _, step := range []func(context.Context) error{r.start, r.preflight, r.choose, r.fetch, r.planTargets, r.unmoved} {
-		if err := step(ctx); err != nil {
-			return r.result(nil), err
-		}
+	if err := r.look(ctx); err != nil {
+		return r.result(nil), err
 	}
 	if r.nothingToDo() {
 		out := r.result(nil)
@@ -219,6 +226,24 @@ func (r *promotion) run(ctx context.Context) (Promotion, error) {
 		return r.result(nil), err
 	}
 	return r.carryOut(ctx)
+}
+
+// look is what comes before it is judged. Whether the environment before is
+// settled is found out beside it; if it is not, that is the answer, whatever
+// else went wrong.
+func (r *promotion) look(ctx context.Context) error {
+	var err error
+	for _, step := range []func(context.Context) error{r.start, r.preflight, r.choose, r.fetch, r.planTargets, r.unmoved} {
+		if err = step(ctx); err != nil {
+			break
+		}
+	}
+	if r.settling != nil {
+		if _, unsettled := r.settling(); unsettled != nil {
+			return unsettled
+		}
+	}
+	return err
 }
 
 // start reads the environment and its history, and refuses while another
@@ -277,7 +302,7 @@ func (r *promotion) preflight(ctx context.Context) (err error) {
 		r.hosts[i] = &host{target: t, status: release.TargetStatus{Name: t.Name, Status: "skipped", Running: []release.Running{}}}
 	}
 	r.warnOfGone(ctx)
-	contains := onceEach(func(kept string) error { return r.p.Ledger.Contains(ctx, []byte(kept)) })
+	var contains memo[string, struct{}] // most targets remember the same
 	return together(ctx, r.hosts, len(r.hosts), func(ctx context.Context, h *host) error {
 		kept, err := r.reach(ctx, h)
 		if err != nil {
@@ -289,7 +314,8 @@ func (r *promotion) preflight(ctx context.Context) (err error) {
 		}
 		// A ledger that does not contain what the target remembers is another
 		// one, or an old copy.
-		if err := contains(kept); err != nil {
+		_, err = contains.get(kept, func() (struct{}, error) { return struct{}{}, r.p.Ledger.Contains(ctx, []byte(kept)) })
+		if err != nil {
 			h.status.Message = oneLine(err)
 			return err
 		}
@@ -332,6 +358,10 @@ func (r *promotion) lockName() string { return LockName(r.p.Project.Name, r.env.
 func LockName(project, environment string) string { return "promote-" + project + "-" + environment }
 
 func (r *promotion) close() {
+	for _, cancel := range r.cancels {
+		cancel()
+	}
+	r.asides.Wait()
 	for _, h := range r.hosts {
 		if h != nil && h.Host != nil {
 			_ = h.Close()

@@ -65,11 +65,9 @@ func (p *Pipeline) Resume(ctx context.Context, o ResumeOptions) (Promotion, erro
 		event.Noticef(ctx, "%s would not be let in any more; undoing it", r.document.Release.Version)
 		return r.giveUp(ctx, "the decision does not hold any more")
 	}
-	for _, step := range []func(context.Context) error{r.attestDecision, r.copy, r.fetchImages} {
-		if err := step(ctx); err != nil {
-			event.Noticef(ctx, "its images cannot be had (%v); undoing it", err)
-			return r.giveUp(ctx, oneLine(err))
-		}
+	if err := r.bring(ctx); err != nil {
+		event.Noticef(ctx, "its images cannot be had (%v); undoing it", err)
+		return r.giveUp(ctx, oneLine(err))
 	}
 	err = r.rollOut(ctx)
 	switch {

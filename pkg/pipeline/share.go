@@ -87,12 +87,29 @@ func (s *shared[T]) end(r *reading[T]) {
 	close(r.done)
 }
 
-// onceEach calls f once for each text, however many ask: most targets remember
-// the same.
-func onceEach(f func(string) error) func(string) error {
-	var calls sync.Map // text → func() error
-	return func(text string) error {
-		call, _ := calls.LoadOrStore(text, sync.OnceValue(func() error { return f(text) }))
-		return call.(func() error)()
-	}
+// memo keeps what was found out about each key, an error too. Whoever asks while
+// somebody finds it out waits for that.
+type memo[K comparable, V any] struct {
+	calls sync.Map // K → func() (V, error)
+}
+
+// get gives what is known about a key; find is asked once.
+func (m *memo[K, V]) get(key K, find func() (V, error)) (V, error) {
+	call, _ := m.calls.LoadOrStore(key, sync.OnceValues(find))
+	return call.(func() (V, error))()
+}
+
+// beside lets f go on while the promotion does other things, and gives what
+// waits for it. Closing the promotion interrupts it, and waits as well.
+func beside[T any](ctx context.Context, r *promotion, f func(context.Context) (T, error)) (wait func() (T, error)) {
+	ctx, cancel := context.WithCancel(ctx)
+	r.cancels = append(r.cancels, cancel)
+	done := make(chan struct{})
+	var value T
+	var err error
+	r.asides.Go(func() {
+		defer close(done)
+		value, err = f(ctx)
+	})
+	return func() (T, error) { <-done; return value, err }
 }

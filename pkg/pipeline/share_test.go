@@ -121,15 +121,16 @@ func TestAFailureIsEverybodys(t *testing.T) {
 	})
 }
 
-func TestOnceEach(t *testing.T) {
+func TestMemoAsksOnceForEachKey(t *testing.T) {
 	var calls atomic.Int64
-	f := onceEach(func(text string) error {
-		calls.Add(1)
-		return errors.New(text)
-	})
+	var m memo[string, string]
 	for _, text := range []string{"a", "b", "a", "b", "b"} {
-		if err := f(text); err == nil || err.Error() != text {
-			t.Errorf("%s: %v", text, err)
+		value, err := m.get(text, func() (string, error) {
+			calls.Add(1)
+			return "of " + text, errors.New(text)
+		})
+		if value != "of "+text || err == nil || err.Error() != text {
+			t.Errorf("%s: %q, %v", text, value, err)
 		}
 	}
 	if calls.Load() != 2 {

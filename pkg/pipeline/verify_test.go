@@ -255,6 +255,7 @@ func TestLegacySignaturesFollowBundles(t *testing.T) {
 type asScanner struct{ *world }
 
 func (s asScanner) Open(context.Context) (pipeline.Signer, error) { return s, nil }
+func (s asScanner) Ready(context.Context)                         {}
 
 func (asScanner) Party() release.Signer {
 	return release.Signer{Name: "scanner", Roles: []release.Role{release.Scanner}}

@@ -230,6 +230,7 @@ func (w *world) PullRelease(_ context.Context, s release.Subject) (release.Docum
 }
 
 func (w *world) Open(context.Context) (pipeline.Signer, error) { w.note("open key"); return w, nil }
+func (w *world) Ready(context.Context)                         { w.note("get key ready") }
 
 // Party is whose key is at hand; every key is named after its party.
 func (w *world) Party() release.Signer {
@@ -568,6 +569,8 @@ func (h *fakeHost) Look(_ context.Context, q pipeline.LookQuery) ([]release.Watc
 }
 
 func (h *fakeHost) Lock(_ context.Context, _ string, note release.LockNote) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
 	if h.lock != nil {
 		return release.Faultf(release.KindHeld, "", "locked by %s", h.lock.Holder)
 	}
@@ -576,6 +579,8 @@ func (h *fakeHost) Lock(_ context.Context, _ string, note release.LockNote) erro
 }
 
 func (h *fakeHost) ReadLock(context.Context, string) (release.LockNote, bool, error) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
 	if h.lock == nil {
 		return release.LockNote{}, false, nil
 	}
@@ -583,6 +588,8 @@ func (h *fakeHost) ReadLock(context.Context, string) (release.LockNote, bool, er
 }
 
 func (h *fakeHost) Unlock(_ context.Context, _ string, sequence int64) error {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
 	if h.lock != nil && h.lock.Sequence == sequence {
 		h.lock = nil
 	}
@@ -590,14 +597,20 @@ func (h *fakeHost) Unlock(_ context.Context, _ string, sequence int64) error {
 }
 
 func (h *fakeHost) SaveCheckpoint(_ context.Context, _, text string) error {
+	h.w.mu.Lock()
 	h.checkpoint = text
+	h.w.mu.Unlock()
 	if h.w.onSave != nil {
 		h.w.onSave(h)
 	}
 	return nil
 }
 
-func (h *fakeHost) ReadCheckpoint(context.Context, string) (string, error) { return h.checkpoint, nil }
+func (h *fakeHost) ReadCheckpoint(context.Context, string) (string, error) {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.checkpoint, nil
+}
 
 // fixture gives a world and a pipeline over it.
 func fixture(t *testing.T) (*world, *pipeline.Pipeline) {

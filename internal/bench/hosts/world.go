@@ -210,6 +210,7 @@ type keys struct{ *world }
 
 // Open implements pipeline.Keys.
 func (k keys) Open(context.Context) (pipeline.Signer, error) { return k.world, nil }
+func (k keys) Ready(context.Context)                         {}
 
 func (w *world) Party() release.Signer { return bench.Party }
 
