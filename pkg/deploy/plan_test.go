@@ -186,3 +186,30 @@ func TestAPlanRemembersWhatItSaw(t *testing.T) {
 		}
 	}
 }
+
+// Nor while its services would get what they would have got.
+func TestAPlanRemembersValuesByFingerprintsOnly(t *testing.T) {
+	w := newWorld(t)
+	first := w.stack("1")
+	w.known()
+	w.mustDeploy(w.job(first, 1))
+	with := func(value string) map[string]string {
+		stack := w.stack("2")
+		for i := range stack.Services {
+			stack.Services[i].Environment = map[string]string{"TOKEN": value}
+		}
+		return w.plan(w.job(stack, 2)).Seen
+	}
+	one, same, other := with("first-secret"), with("first-secret"), with("other-secret")
+	if !maps.Equal(one, same) {
+		t.Errorf("first %v, then %v", one, same)
+	}
+	if is := one["values of store"]; is == "" || is == other["values of store"] || is == one["values of planner"] {
+		t.Errorf("%q, with another value %q, of another service %q", is, other["values of store"], one["values of planner"])
+	}
+	for name, text := range one {
+		if strings.Contains(text, "secret") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}

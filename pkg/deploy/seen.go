@@ -1,13 +1,18 @@
 package deploy
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
+
+	"github.com/promote-dev/promote/pkg/release"
 )
 
-// remember notes what the plan rests on: which containers stand there, and the
-// volumes and networks that they and the workload have. How a container is doing
-// from moment to moment is no part of it; where that matters there is a step.
+// remember notes what the plan rests on: which containers stand there, the
+// volumes and networks that they and the workload have, and the values that the
+// services would get. How a container is doing from moment to moment is no part
+// of it; where that matters there is a step.
 func (p *planner) remember() {
 	seen := map[string]string{}
 	volumes, networks := map[string]bool{}, map[string]bool{}
@@ -36,5 +41,33 @@ func (p *planner) remember() {
 			seen["network "+name] = "there"
 		}
 	}
+	for _, s := range p.w.Services {
+		if text := p.values(s); text != "" {
+			seen["values of "+s.Name] = text
+		}
+	}
 	p.plan.Seen = seen
+}
+
+// values stands for all that a service would be given from values: a fingerprint
+// under the key that lies beside its container. Where there is none, nobody could
+// tell one value from another by anything that may be written down, and it is
+// empty.
+func (p *planner) values(s release.ServiceSpec) string {
+	c, ok := standing(p.seen, s, p.w.Project)
+	if !ok {
+		return ""
+	}
+	said, ok := readDesired(c)
+	if !ok {
+		return ""
+	}
+	meant := desiredOf(asked(p.w, s, p.images[s.Name]), said.Key)
+	for name := range meant.Fields {
+		if field, _, _ := strings.Cut(name, " "); !slices.Contains(meant.Hidden, field) {
+			delete(meant.Fields, name)
+		}
+	}
+	text, _ := json.Marshal(meant.Fields) // texts always encode
+	return fingerprint(said.Key, "values of "+s.Name, string(text))
 }
