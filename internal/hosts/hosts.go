@@ -136,6 +136,11 @@ func (h *host) CheckSnapshot(ctx context.Context, d pipeline.Desired, s release.
 	return deploy.CheckSnapshot(ctx, h.Host, d.Workload.Project, s, h.keeping(d).Open)
 }
 
+// Sweep implements pipeline.Deployer.
+func (h *host) Sweep(ctx context.Context, project string) error {
+	return deploy.Sweep(ctx, h.Host, project)
+}
+
 // Drift implements pipeline.Deployer.
 func (h *host) Drift(ctx context.Context, q pipeline.DriftQuery) (pipeline.DriftReport, error) {
 	seen, err := h.Observe(ctx, q.Project)

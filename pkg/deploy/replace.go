@@ -53,7 +53,7 @@ func (d *deployment) make(ctx context.Context, s release.ServiceSpec, name strin
 // goes, as does what was not ready; what was put aside stands still.
 func (d *deployment) leftovers(ctx context.Context, p release.Plan) error {
 	if slices.ContainsFunc(p.Steps, func(s release.Step) bool { return s.Action == ActionSnapshot || s.Action == ActionRestore }) {
-		if err := sweep(ctx, d.engine, d.Workload.Project); err != nil {
+		if err := Sweep(ctx, d.engine, d.Workload.Project); err != nil {
 			return err
 		}
 	}

@@ -233,8 +233,8 @@ func bringBackOne(ctx context.Context, e *guarded, j Job, seen release.Observed,
 	return e.RemoveVolume(ctx, j.Attempt.markName(j.Workload.Project, volume, restoreBegun))
 }
 
-// sweep removes the containers through which a killed process read volumes.
-func sweep(ctx context.Context, e Engine, project string) error {
+// Sweep removes the containers through which a killed process read volumes.
+func Sweep(ctx context.Context, e Engine, project string) error {
 	left, err := e.ListLabelled(ctx, release.LabelArchive+"="+project)
 	for _, id := range left.Containers {
 		if err == nil {
@@ -271,7 +271,7 @@ func removeSurplus(ctx context.Context, e Engine, j Job, undone bool) error {
 	}) {
 		return nil
 	}
-	if err := sweep(ctx, e, project); err != nil {
+	if err := Sweep(ctx, e, project); err != nil {
 		return err
 	}
 	whole := Snapshots(project, seen)

@@ -361,7 +361,10 @@ func (r *promotion) undoOn(ctx context.Context, h *host) error {
 		return nil
 	}
 	err := h.Undo(ctx, r.desired(h), r.guard(h))
-	if errors.Is(err, ErrCommitted) {
+	switch {
+	case errors.Is(err, ErrCommitted) && r.options.Restore != nil:
+		err = r.onlyForward(h)
+	case errors.Is(err, ErrCommitted):
 		err = r.restore(ctx, h)
 	}
 	if err != nil {

@@ -50,12 +50,13 @@ func (r *promotion) outlived(left release.LockNote) bool {
 }
 
 // tidy takes away, where no record is open, the locks that a promotion left
-// that was killed right after it had closed its record. Nobody waits for them:
-// the next promotion would replace them, so a failure is only told.
+// that was killed right after it had closed its record, and the containers
+// through which one read snapshots that was killed before it began. Nobody waits
+// for them: the next promotion would replace them, so a failure is only told.
 func (r *promotion) tidy(ctx context.Context) {
 	for _, t := range r.env.Targets {
 		if err := r.tidyTarget(ctx, t); err != nil {
-			event.Warnf(ctx, "looking for locks that were left on %s: %v", t.Name, err)
+			event.Warnf(ctx, "looking for what was left on %s: %v", t.Name, err)
 		}
 	}
 }
@@ -66,6 +67,9 @@ func (r *promotion) tidyTarget(ctx context.Context, t release.Target) error {
 		return err
 	}
 	defer h.Close()
+	if err := r.sweep(ctx, h, t.Name); err != nil {
+		return err
+	}
 	left, there, err := h.ReadLock(ctx, r.lockName())
 	if err != nil || !there || !r.outlived(left) {
 		return err

@@ -299,6 +299,9 @@ type Deployer interface {
 	// CheckSnapshot decrypts a snapshot with d's Identity, and says why it could
 	// not be restored.
 	CheckSnapshot(ctx context.Context, d Desired, s release.Snapshot) error
+	// Sweep removes the containers through which processes that are gone read a
+	// project's volumes.
+	Sweep(ctx context.Context, project string) error
 	// Drift compares what runs with what was recorded; it only reads.
 	Drift(ctx context.Context, q DriftQuery) (DriftReport, error)
 	// Running says what runs in a project by comparing each container's image

@@ -158,6 +158,30 @@ func (r *promotion) needsIdentity() error {
 	return nil
 }
 
+// onlyForward says why a restore is not undone: what ran before is gone, and would
+// have to be deployed over the state that was brought back, which is not its own.
+func (r *promotion) onlyForward(h *host) error {
+	return release.Faultf(release.KindDenied, fmt.Sprintf("mend what failed and promote resume %s --identity FILE; after that, promote rollback %s --restore %d brings back what was there before", r.env.Name, r.env.Name, r.attempt().Sequence),
+		"undoing on %s: the state was brought back for %s, and the containers that ran before, with other state, are gone: %w", h.target.Name, r.document.Release.Version, ErrCommitted)
+}
+
+// sweep removes what a killed restore, or the look before one, left of its reading
+// of snapshots. Only where the records tell of some can there be any.
+func (r *promotion) sweep(ctx context.Context, h Host, target string) error {
+	var projects []string
+	for name := range r.recordedSnapshots()[target] {
+		if project, _, ok := strings.Cut(name, "_promote-snapshot-"); ok && !slices.Contains(projects, project) {
+			projects = append(projects, project)
+		}
+	}
+	for _, project := range projects {
+		if err := h.Sweep(ctx, project); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // candidates are the releases that a rollback may go to after this, or if this
 // is undone.
 func (r *promotion) candidates() []release.Digest {
@@ -182,7 +206,8 @@ func (r *promotion) before() release.Digest {
 	return r.current.Record.Release
 }
 
-// noteSnapshots says in a target's status what this attempt kept there.
+// noteSnapshots says in a target's status what this attempt kept there, and what
+// was kept where a resume deployed the release before again.
 func (r *promotion) noteSnapshots(ctx context.Context, h *host) error {
 	if r.env.Snapshots.Recipient == "" {
 		return nil
@@ -191,9 +216,11 @@ func (r *promotion) noteSnapshots(ctx context.Context, h *host) error {
 	if err != nil {
 		return err
 	}
-	a := r.attempt()
+	mine := []Attempt{r.attempt(), {Sequence: r.intent.Record.Sequence, Record: r.intent.Digest}}
 	h.status.Snapshots = slices.DeleteFunc(all, func(s release.Snapshot) bool {
-		return s.Sequence != a.Sequence || !a.Record.IsZero() && !strings.HasSuffix(s.Attempt, a.Record.Short())
+		return !slices.ContainsFunc(mine, func(a Attempt) bool {
+			return s.Sequence == a.Sequence && (a.Record.IsZero() || strings.HasSuffix(s.Attempt, a.Record.Short()))
+		})
 	})
 	return nil
 }

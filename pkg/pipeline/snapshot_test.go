@@ -164,6 +164,77 @@ func TestResumeOfARestore(t *testing.T) {
 	}
 }
 
+// Once what ran before is gone, a restore is not undone by deploying that again: it
+// would start over state that is not its own. It can be finished.
+func TestARestoreThatIsDoneIsNotUndone(t *testing.T) {
+	w, p, h, last := twice(t)
+	after := h.after
+	h.after = func(ctx context.Context, guard pipeline.Guard) error {
+		h.committed = true
+		return after(ctx, guard)
+	}
+	h.commitErr = errBoom
+	_, err := p.Rollback(t.Context(), pipeline.PromoteOptions{Environment: "staging", Reason: "back", Restore: last.Record.Intent, Identity: "k"})
+	wantKind(t, err, release.KindBroken)
+	if _, open := w.records.Open("staging"); !open || len(h.wanted.Restore) != 1 {
+		t.Errorf("open %t; deployed last: %+v", open, h.wanted)
+	}
+	h.commitErr, h.after = nil, after
+	if out, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging", Identity: "k"}); err != nil || out.Release != last.Record.From {
+		t.Errorf("%s, %v", out.Release, err)
+	}
+}
+
+// Where what ran before is gone, a resume that undoes deploys it again, and what
+// that keeps is on record, too.
+func TestWhatAResumeKeepsIsRecorded(t *testing.T) {
+	w, p, h, last := twice(t)
+	next(w, "v3")
+	to := func(ctx context.Context) error {
+		_, err := p.To(ctx, pipeline.PromoteOptions{Environment: "staging"})
+		return err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	after := h.after
+	h.after = func(ctx context.Context, guard pipeline.Guard) error {
+		h.committed = true
+		cancel()
+		return after(ctx, guard)
+	}
+	h.commitErr = errBoom
+	wantKind(t, to(ctx), release.KindInterrupted)
+	h.commitErr, h.after = nil, after
+	p.Hooks = &script{w: w, fails: pipeline.PreDeploy}
+	_, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"})
+	wantKind(t, err, release.KindRolledBack)
+	named := map[string]bool{}
+	for _, target := range w.records[len(w.records)-1].Record.Targets {
+		for _, s := range target.Snapshots {
+			named[s.Name] = true
+		}
+	}
+	for _, s := range h.snapshots {
+		if s.Sequence > last.Record.Sequence && !named[s.Name] {
+			t.Errorf("no record names %s", s.Name)
+		}
+	}
+	if len(named) != 2 {
+		t.Errorf("recorded %v", named)
+	}
+}
+
+// Killed while it looked at snapshots, before it began, a restore leaves the
+// container through which it read; resume removes it where nothing is open.
+func TestResumeSweepsWhatReadSnapshots(t *testing.T) {
+	_, p, h, _ := twice(t)
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging", DryRun: true}); err != nil || len(h.swept) > 0 {
+		t.Errorf("a dry run swept %q, %v", h.swept, err)
+	}
+	if _, err := p.Resume(t.Context(), pipeline.ResumeOptions{Environment: "staging"}); err != nil || !slices.Equal(h.swept, []string{"agent"}) {
+		t.Errorf("swept %q, %v", h.swept, err)
+	}
+}
+
 // A volume that the model does not have would never be kept: that is an error of
 // the configuration, but no reason not to go back.
 func TestAVolumeToKeepThatIsNotThere(t *testing.T) {

@@ -386,6 +386,7 @@ type fakeHost struct {
 	pruneErr   error
 	snapshots  []release.Snapshot
 	checked    []string // the snapshots that were decrypted
+	swept      []string // projects
 	checkErr   error
 	wanted     pipeline.Desired  // of the last Apply
 	accepted   []string          // the changes of state at the last Undo
@@ -427,6 +428,11 @@ func (h *fakeHost) Plan(_ context.Context, d pipeline.Desired) (release.Plan, er
 
 func (h *fakeHost) Snapshots(context.Context, string) ([]release.Snapshot, error) {
 	return slices.Clone(h.snapshots), nil
+}
+
+func (h *fakeHost) Sweep(_ context.Context, project string) error {
+	h.swept = append(h.swept, project)
+	return nil
 }
 
 func (h *fakeHost) CheckSnapshot(_ context.Context, d pipeline.Desired, s release.Snapshot) error {
