@@ -115,7 +115,7 @@ func (p Plan) try(ctx context.Context, rows []Row) ([]Row, error) {
 		case <-ctx.Done():
 		}
 		for _, point := range all {
-			if done[point.Key()] || p.Only != "" && !slices.Contains(strings.Split(p.Only, ","), point.Of) {
+			if done[point.Key()] || !p.wants(point.Of) {
 				continue
 			}
 			select {
@@ -179,32 +179,51 @@ func (p Plan) lane(ctx context.Context, i int, surveyed chan<- []Point, points <
 
 func (p Plan) survey(ctx context.Context, w *World) ([]Point, error) {
 	var all []Point
-	calls, update := 0, map[string][]string{}
-	for _, of := range []string{OfUpdate, OfResume, OfFirst} {
+	counted := map[string]map[string][]string{}
+	for _, of := range []string{OfUpdate, OfRestore, OfResume, OfFirst} {
+		if !p.wants(of) && !(of == OfUpdate && p.wants(OfUndo)) && !(of == OfUpdate && p.wants(OfDisk)) && !(of == OfRestore && p.wants(OfUndoneRestore)) {
+			continue
+		}
 		seen, took, err := p.surveyed(ctx, w, of)
 		if err != nil {
 			return nil, fmt.Errorf("surveying %s: %w", of, err)
 		}
 		fmt.Fprintf(p.World.Log, "%s: %d engine requests, %d registry requests, %d calls, %s\n", of, len(seen[AtEngine]), len(seen[AtRegistry]), len(seen[AtCall]), took)
-		randoms, most := p.Randoms, p.Most
-		if of != OfUpdate { // all points are those of an update; of the others a part
-			randoms, most = 0, 12
+		counted[of] = seen
+		switch of {
+		case OfUpdate:
+			all = append(all, Points(of, seen, took, p.Randoms, p.Most)...)
+			all = append(all, Points(OfUndo, effects(seen), took, p.Randoms/10, p.Most)...)
+		case OfRestore:
+			// It asks the registry what every rollback does.
+			here := map[string][]string{AtEngine: seen[AtEngine], AtCall: seen[AtCall]}
+			all = append(all, Points(of, here, took, p.Randoms/2, p.Most)...)
+			all = append(all, Points(OfUndoneRestore, effects(seen), took, p.Randoms/10, p.Most)...)
+		default: // all points are those of an update; of the others a part
+			most := 12
 			if p.Most > 0 {
 				most = min(most, p.Most)
 			}
-		}
-		all = append(all, Points(of, seen, took, randoms, most)...)
-		if of == OfUpdate {
-			calls, update = len(seen[AtCall]), seen
+			all = append(all, Points(of, seen, took, 0, most)...)
 		}
 	}
-	all = slices.Concat(all, DiskPoints(calls, p.Most), RacePoints(p.Races))
+	all = slices.Concat(all, DiskPoints(len(counted[OfUpdate][AtCall]), p.Most), RacePoints(p.Races))
 	random, when := rand.New(rand.NewPCG(6, 6)), map[string]float64{}
 	for _, point := range all {
-		when[point.Key()] = urgency(point, update[point.Where], random)
+		when[point.Key()] = urgency(point, counted[point.Of][point.Where], random)
 	}
 	slices.SortStableFunc(all, func(a, b Point) int { return cmp.Compare(when[a.Key()], when[b.Key()]) })
 	return all, nil
+}
+
+// wants reports whether a kind of trial is to be held.
+func (p Plan) wants(of string) bool {
+	return p.Only == "" || slices.Contains(strings.Split(p.Only, ","), of)
+}
+
+// effects are the engine requests of a survey that may change something.
+func effects(seen map[string][]string) map[string][]string {
+	return map[string][]string{AtEngine: slices.DeleteFunc(slices.Clone(seen[AtEngine]), reads)}
 }
 
 // surveyed gives what an earlier run counted, so that both mean the same by the
@@ -235,17 +254,24 @@ func (p Plan) surveyed(ctx context.Context, w *World, of string) (map[string][]s
 	return kept.Seen, kept.Took, os.WriteFile(file, raw, 0o644)
 }
 
-// whole gives how many points an update has in all, as it was surveyed; 0 if it
-// was not.
+// whole gives how many points a promotion and a restore have in all, as they were
+// surveyed; 0 if they were not.
 func (p Plan) whole() int {
-	raw, err := os.ReadFile(filepath.Join(p.World.Dir, "survey-"+OfUpdate+".json"))
-	var kept struct{ Seen map[string][]string }
-	if err != nil || json.Unmarshal(raw, &kept) != nil {
-		return 0
-	}
-	n := p.Randoms
-	for _, seen := range kept.Seen {
-		n += 2 * len(seen)
+	n := 0
+	for of, where := range map[string][]string{OfUpdate: {AtEngine, AtRegistry, AtCall}, OfRestore: {AtEngine, AtCall}} {
+		raw, err := os.ReadFile(filepath.Join(p.World.Dir, "survey-"+of+".json"))
+		var kept struct{ Seen map[string][]string }
+		if err != nil || json.Unmarshal(raw, &kept) != nil {
+			continue
+		}
+		randoms := p.Randoms
+		if of == OfRestore {
+			randoms /= 2
+		}
+		n += randoms
+		for _, at := range where {
+			n += 2 * len(kept.Seen[at])
+		}
 	}
 	return n
 }

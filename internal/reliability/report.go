@@ -137,13 +137,14 @@ func summary(b *strings.Builder, rows []Row, whole int) {
 	}
 	took := time.Duration(total.seconds * float64(time.Second)).Round(time.Minute)
 	fmt.Fprintf(b, "| **all** | | | %s |\n\n%d trials, %s of running time.", total.cells(), total.trials, took)
-	if updates := len(slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Of != OfUpdate })); updates < whole {
-		fmt.Fprintf(b, " This run was cut short: it has tried %d of the %d points of a promotion.", updates, whole)
+	if tried := len(slices.DeleteFunc(slices.Clone(rows), func(r Row) bool { return r.Of != OfUpdate && r.Of != OfRestore })); tried < whole {
+		fmt.Fprintf(b, " This run was cut short: it has tried %d of the %d points of a promotion and a restore.", tried, whole)
 	}
 	b.WriteString("\n\n")
 }
 
-var titles = map[string]string{OfUpdate: "a promotion", OfFirst: "the first promotion of an environment", OfResume: "`resume`"}
+var titles = map[string]string{OfUpdate: "a promotion", OfFirst: "the first promotion of an environment", OfResume: "`resume`",
+	OfRestore: "a restore", OfUndo: "a promotion, undone by `resume`", OfUndoneRestore: "a restore, undone by `resume`"}
 
 func side(r Row) string {
 	switch {

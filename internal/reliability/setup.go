@@ -2,6 +2,7 @@ package reliability
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,6 +20,10 @@ const (
 	// leaving is the store's hook: it writes a line into the volume.
 	leaving = `
     pre_stop: [{command: [sh, -c, 'echo "$$(cat /srv/version) stops" >>/data/journal']}]`
+	// gate is a hook that refuses a deployment where a trial wants it undone.
+	gate = `
+hooks: {pre-deploy: hooks/gate}`
+	gateProgram = "#!/bin/sh\ntest ! -e ../refuse\n"
 	// keeping has what the volume holds kept before a deployment.
 	keeping = `
     snapshots: {volumes: [state], encryptTo: keys/backup.pub, keep: KEEP}`
@@ -32,7 +37,7 @@ scan:
 sign: {key: ../keys/promote.key}
 smoke:
   timeout: 5m
-  memory: {duration: 0s}
+  memory: {duration: 0s}GATE
 environments:
   staging:
     files: [compose.staging.yml]
@@ -94,14 +99,14 @@ ENTRYPOINT ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 60 & wait $!; don
 )
 
 func (w *World) setUp(ctx context.Context) error {
-	with := map[string]string{"LEAVING": "", "KEEPING": ""}
+	optional := strings.NewReplacer("LEAVING", "", "GATE", "", "KEEPING", "")
 	if w.o.State {
-		with["LEAVING"], with["KEEPING"] = leaving, strings.ReplaceAll(keeping, "KEEP", strconv.Itoa(keep))
-		if err := w.makeKeys(); err != nil {
+		optional = strings.NewReplacer("LEAVING", leaving, "GATE", gate, "KEEPING", strings.ReplaceAll(keeping, "KEEP", strconv.Itoa(keep)))
+		hooks := filepath.Join(w.tree, "hooks")
+		if err := errors.Join(w.makeKeys(), os.MkdirAll(hooks, 0o755), os.WriteFile(filepath.Join(hooks, "gate"), []byte(gateProgram), 0o755)); err != nil {
 			return err
 		}
 	}
-	optional := strings.NewReplacer("LEAVING", with["LEAVING"], "KEEPING", with["KEEPING"])
 	fill := strings.NewReplacer("NAME", w.state.Name, "ADDRESS", w.address())
 	for name, text := range map[string]string{
 		"promote.yaml": optional.Replace(configuration), "compose.yaml": optional.Replace(composition), "Dockerfile": dockerfile,
@@ -146,7 +151,7 @@ func (w *World) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	w.state.Ready, w.state.State = true, w.o.State
+	w.state.Ready, w.state.Form = true, w.o.form()
 	return w.save()
 }
 

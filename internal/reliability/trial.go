@@ -28,6 +28,10 @@ const (
 	OfUpdate = "update" // a promotion over another version
 	OfFirst  = "first"  // the first promotion of an environment
 	OfResume = "resume" // the resume of a promotion that was killed
+
+	OfRestore       = "restore"      // a rollback that brings the state back, too
+	OfUndo          = "undo"         // a promotion that resume has to undo
+	OfUndoneRestore = "undo-restore" // a restore that resume has to undo
 )
 
 // Point is one place where a run is killed.
@@ -96,6 +100,8 @@ type trial struct {
 	before        []record
 	was           memory // what production's volume holds
 	will          memory // what it is to hold once the new version runs
+	restores      bool   // will is another than was
+	undo          bool   // resume must not finish it
 }
 
 // begin gets ready for a point's promotion, so that it does all there is to do.
@@ -105,15 +111,21 @@ func (w *World) begin(ctx context.Context, of string) (trial, error) {
 			return trial{}, err
 		}
 	}
-	t := trial{env: production, from: w.running, to: w.other()}
+	if of == OfRestore || of == OfUndoneRestore {
+		return w.beginRestore(ctx, of)
+	}
+	t := trial{env: production, from: w.running, to: w.other(), undo: of == OfUndo}
 	if of == OfFirst {
 		t = trial{env: first, to: versions[1]}
 	}
 	t.way = w.way(t.env, t.to)
-	if err := w.prepare(ctx, t.env, t.to); err != nil {
+	var err error
+	if !t.undo { // which may need the images of the release before
+		err = w.prepare(ctx, t.env, t.to)
+	}
+	if err != nil {
 		return t, err
 	}
-	var err error
 	if t.env == production {
 		if err := w.teach(ctx, t.env); err != nil {
 			return t, err
@@ -125,6 +137,48 @@ func (w *World) begin(ctx context.Context, of string) (trial, error) {
 	}
 	t.before, err = w.glance(t.env)
 	return t, err
+}
+
+// beginRestore promotes to the other version, so that there is a snapshot to go
+// back to, and changes the state.
+func (w *World) beginRestore(ctx context.Context, of string) (trial, error) {
+	t := trial{env: production, from: w.other(), to: w.running, restores: true, undo: of == OfUndoneRestore}
+	if err := errors.Join(w.teach(ctx, production), w.must(ctx, nil, w.way(production, t.from)...)); err != nil {
+		return t, err
+	}
+	w.running = t.from
+	list, err := w.records(ctx, production)
+	if err != nil {
+		return t, err
+	}
+	kept := newestSnapshot(list)
+	t.way = []string{"rollback", production, "--restore", strconv.FormatInt(kept, 10), "--identity", w.identity(), "--reason", "trial"}
+	if t.will, err = w.read(ctx, production); err != nil {
+		return t, err
+	}
+	if err := w.teach(ctx, production); err != nil {
+		return t, err
+	}
+	if t.was, err = w.read(ctx, production); err != nil {
+		return t, err
+	}
+	t.before, err = w.glance(production)
+	return t, err
+}
+
+// newestSnapshot names the newest snapshot that a deployment took, as --restore
+// does; -1 if there is none.
+func newestSnapshot(list []record) int64 {
+	for _, r := range slices.Backward(list) {
+		for _, target := range r.Targets {
+			for _, s := range target.Snapshots {
+				if r.Phase == "deployed" {
+					return s.Sequence
+				}
+			}
+		}
+	}
+	return -1
 }
 
 // prepare makes a promotion to a version do all there is to do: the
@@ -304,7 +358,8 @@ func (w *World) hold(ctx context.Context, t trial) (ledger, outcome string, faul
 	killed, err := w.glance(t.env)
 	check("the ledger after the kill", err)
 	ledger = recorded(t.before, killed)
-	check("resume", w.must(ctx, nil, w.resume(t.env, false)...))
+	forward, err := w.finish(ctx, t, ledger)
+	check("resume", err)
 	after, err := w.records(ctx, t.env)
 	check("the ledger after resume", errors.Join(err, settled(killed, after)))
 	version, err := w.which(ctx, t.env, t.from, t.to)
@@ -321,6 +376,9 @@ func (w *World) hold(ctx context.Context, t trial) (ledger, outcome string, faul
 	if ledger == recordedNothing && version != t.from {
 		check("the ledger after the kill", errors.New("an effect without an intent"))
 	}
+	if t.undo && !forward && ledger == recordedIntent && version != t.from {
+		check("after resume", errors.New("it was to be undone"))
+	}
 	check("after resume", w.leftovers(ctx, t.env, after))
 	check("after resume", w.remembers(ctx, t, ledger, version))
 	if t.env == production {
@@ -334,6 +392,63 @@ func (w *World) hold(ctx context.Context, t trial) (ledger, outcome string, faul
 		return ledger, outcome, w.recover(ctx, t.env, faults)
 	}
 	return ledger, outcome, errors.Join(faults...)
+}
+
+// finish resumes what was killed. Without the key that opens snapshots nothing
+// goes on that needs it, and nothing is changed. Where it is to be undone and
+// the containers that ran before are gone, a restore says so and can be finished:
+// then it went forward.
+func (w *World) finish(ctx context.Context, t trial, ledger string) (forward bool, err error) {
+	want := 0
+	if t.undo {
+		if err := os.WriteFile(w.path("refuse"), nil, 0o600); err != nil {
+			return false, err
+		}
+		defer os.Remove(w.path("refuse"))
+		if ledger == recordedIntent {
+			want = 4
+		}
+	}
+	if t.restores {
+		if done, err := w.keyless(ctx, t, want); done || err != nil {
+			return false, err
+		}
+	}
+	e, err := w.promote(ctx, w.resume(t.env, t.restores)...)
+	if forward = err == nil && t.restores && t.undo && e.Code == 5 && strings.Contains(e.Stderr, "are gone"); forward {
+		if err := os.Remove(w.path("refuse")); err != nil {
+			return true, err
+		}
+		want = 0
+		e, err = w.promote(ctx, w.resume(t.env, true)...)
+	}
+	if err == nil && e.Code != want {
+		err = fmt.Errorf("want exit %d: %s", want, e)
+	}
+	return forward, err
+}
+
+// keyless resumes a restore without the key: it is done, or says that it needs
+// the key, and has left the containers as they were.
+func (w *World) keyless(ctx context.Context, t trial, want int) (done bool, err error) {
+	before, err := w.containers(ctx, t.env)
+	if err != nil {
+		return false, err
+	}
+	e, err := w.promote(ctx, w.resume(t.env, false)...)
+	if err != nil || e.Code == want {
+		return true, err
+	}
+	after, err := w.containers(ctx, t.env)
+	switch {
+	case err != nil:
+		return false, err
+	case e.Code != 2 && e.Code != 5 || !strings.Contains(e.Stderr, "--identity"):
+		return false, fmt.Errorf("without the key, want exit 2 or 5 and to be asked for it: %s", e)
+	case !slices.EqualFunc(before, after, func(a, b container) bool { return a.Name == b.Name && a.Image == b.Image && a.State == b.State }):
+		return false, fmt.Errorf("without the key: %s; it changed %v to %v", e, before, after)
+	}
+	return false, nil
 }
 
 // remembers reports why the volume does not hold what belongs to the version
@@ -356,7 +471,7 @@ func (w *World) remembers(ctx context.Context, t trial, ledger, version string) 
 		return err
 	case ledger == recordedNothing && stopped > 0:
 		return errors.New("a hook ran without an intent")
-	case version == t.to && stopped == 0:
+	case version == t.to && stopped == 0 && !t.restores:
 		return errors.New("the store was replaced, and its hook did not run")
 	}
 	return nil
@@ -507,33 +622,37 @@ func Points(of string, seen map[string][]string, took time.Duration, randoms, mo
 	return append(list, thin(some, most)...)
 }
 
-// urgency orders the points of an update so that a run that is cut short has
-// tried something of everything: the last of each kind of request or call, on
-// each side, first, and of all others those that change something. The sooner
-// the lower.
+// urgency orders the points so that a run that is cut short has tried something
+// of everything: the last of each kind of request or call of a promotion or a
+// restore, on each side, first, and of all others those that change something.
+// The sooner the lower.
 func urgency(p Point, seen []string, random *rand.Rand) float64 {
 	u := random.Float64()
-	if p.Of != OfUpdate {
+	if p.Of != OfUpdate && p.Of != OfRestore {
 		return 0.3 + u*0.7
 	}
 	if p.Where == AtRandom {
 		return 0.2 + u*0.8
 	}
-	reads := strings.HasPrefix(p.Call, "GET") || strings.HasPrefix(p.Call, "HEAD")
 	kind := 0
 	for _, what := range seen {
 		if what == p.Call {
 			kind++
 		}
 	}
-	reads = reads || strings.Contains(p.Call, "heartbeats") // they prove nothing
+	idle := reads(p.Call) || strings.Contains(p.Call, "heartbeats") // they prove nothing
 	switch last := p.At == kind; {
-	case !reads && (last || p.Where != AtRegistry):
+	case !idle && (last || p.Where != AtRegistry):
 		return u * 0.2
-	case reads && !last:
+	case idle && !last:
 		return 1 + u
 	}
 	return 0.2 + u*0.8
+}
+
+// reads reports whether a request changes nothing.
+func reads(what string) bool {
+	return strings.HasPrefix(what, "GET") || strings.HasPrefix(what, "HEAD")
 }
 
 // thin keeps most of a list, evenly spread.

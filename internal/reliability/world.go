@@ -28,6 +28,14 @@ type Options struct {
 	Log    io.Writer
 }
 
+// form tells workspaces whose projects differ.
+func (o Options) form() int {
+	if o.State {
+		return 2 // 1 had no hook that can refuse
+	}
+	return 0
+}
+
 // World is a small project that is promoted again and again: two services, the
 // second of which needs the first, in staging and production of one engine; a
 // registry on disk; a file ledger. Version v1 and v2 have been to both.
@@ -48,7 +56,7 @@ type state struct {
 	Port       string                       `json:"port"`
 	Passphrase string                       `json:"passphrase"`
 	Ready      bool                         `json:"ready"`
-	State      bool                         `json:"state"`      // as in Options
+	Form       int                          `json:"form"`       // of the project: see form
 	Images     map[string]map[string]string `json:"images"`     // of the engine, by version and service
 	References map[string][]string          `json:"references"` // of production's images, by version
 }
@@ -74,7 +82,7 @@ func Open(ctx context.Context, o Options) (*World, error) {
 		if err := json.Unmarshal(raw, &w.state); err != nil {
 			return nil, err
 		}
-		if w.state.Ready && w.state.State != o.State {
+		if w.state.Ready && w.state.Form != o.form() {
 			return nil, fmt.Errorf("%s was made by another version of this program: take it away", o.Dir)
 		}
 	} else {

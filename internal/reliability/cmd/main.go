@@ -60,7 +60,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Randoms, "randoms", 200, "how many random moments")
 	flag.IntVar(&o.Most, "points", 0, "at most so many points of each kind; 0 is all")
 	flag.IntVar(&o.Lanes, "lanes", 1, "how many workspaces are used side by side")
-	flag.StringVar(&o.Only, "only", "", "of update, resume, first, disk and race, only these, with commas between")
+	flag.StringVar(&o.Only, "only", "", "of update, restore, undo, undo-restore, resume, first, disk and race, only these, with commas between")
 	flag.BoolVar(&o.OnlyReport, "report", false, "only write the document")
 	flag.BoolVar(&o.Clean, "clean", false, "take the workspaces away at the end")
 	flag.Parse()
