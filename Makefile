@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-newer-engine test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-deploy bench-smoke tampering lint clean
+.PHONY: help setup build install demo test test-fast test-engine test-newer-engine test-mixed-engines test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-deploy bench-smoke tampering lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -39,8 +39,17 @@ test-fast: ## the tests that need no engine and no network
 test-engine: build ## the tests on a real engine, BuildKit and registry
 	@scripts/packages jq openssl skopeo xxd docker; $(setup); scripts/with-registry go test -tags=engine -count=1 -p 1 -timeout 40m $(call tagged,engine)
 
-test-newer-engine: build ## the tests of engine and deployment on the engine of the next Debian release
-	@scripts/packages docker; $(setup); scripts/with-registry scripts/with-engine '$(or $(SUITE),trixie)' go test -tags=engine -count=1 -p 1 -timeout 40m $(or $(ARGS),./pkg/engine ./pkg/deploy)
+# ENGINE is a Debian suite or moby@VERSION, with "+containerd" or "+classic" for
+# an image store that is not its default: scripts/run-engine.
+test-newer-engine: build ## the tests of engine and deployment on another ENGINE (trixie)
+	@scripts/packages docker; $(setup); scripts/with-registry scripts/with-engine '$(or $(ENGINE),trixie)' go test -tags=engine -count=1 -p 1 -timeout 40m $(or $(ARGS),./pkg/engine ./pkg/deploy)
+
+# The engines of staging's host and of production's two; own is the installed one.
+ENGINES ?= trixie,own,forky
+
+test-mixed-engines: build ## several hosts, each with another engine of ENGINES
+	@scripts/packages dockerd nsenter; $(setup); for engine in $$(tr , ' ' <<<'$(ENGINES)'); do [ "$$engine" = own ] || scripts/run-engine "$$engine"; done; \
+	CI=true PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -timeout 40m -v -run TestSeveralHosts ./internal/e2e -args -engines '$(ENGINES)'
 
 test-e2e: build ## the story, end to end; hosts over ssh
 	@scripts/packages dockerd nsenter; $(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
@@ -77,7 +86,7 @@ survive: build ## 200 promotions and rollbacks of the example under load: the ta
 	-args -promotions '$(or $(PROMOTIONS),200)' -survived '$(CURDIR)/docs/state.md'
 
 drift-table: ## every change by hand with docker, and what drift calls it: docs/drift.md; takes minutes
-	@$(setup); CI=true go test -tags=engine -count=1 -timeout 20m -run TestEveryFlag ./pkg/deploy -table '$(CURDIR)/docs/drift.md'
+	@$(setup); CI=true $(if $(ENGINE),scripts/with-engine '$(ENGINE)') go test -tags=engine -count=1 -timeout 20m -run TestEveryFlag ./pkg/deploy -table '$(CURDIR)/docs/drift.md'
 
 # FUZZTIME is how long each runs; FUZZ chooses by package and name.
 fuzz: ## every parser of outside bytes, fuzzed for FUZZTIME (60s) each: docs/fuzzing.md

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/moby/client/pkg/versions"
+
 	"github.com/promote-dev/promote/pkg/engine"
 	"github.com/promote-dev/promote/pkg/engine/enginetest"
 	"github.com/promote-dev/promote/pkg/release"
@@ -53,6 +55,60 @@ func TestEngineKeepsTheContract(t *testing.T) {
 		absent.Digest = release.DigestOf([]byte(strings.ToUpper(name)))
 		return enginetest.Fixture{Engine: h, Image: image, Facts: facts, Absent: absent, Prefix: name}
 	})
+}
+
+// An index is run as this platform's manifest: the engine's id of the image, and
+// of what a container runs, is that manifest or its configuration. Engines before
+// 28 that have the containerd store give the index, from which it cannot be told;
+// pkg/deploy refuses that.
+func TestAnImageOfSeveralPlatforms(t *testing.T) {
+	h := open(t)
+	ctx, name := t.Context(), prefix()
+	image, facts := enginetest.NewRegistry(t).Push(t, name, enginetest.Image{Version: name, Index: true})
+	t.Cleanup(func() { removeImage(t, image) })
+	info, err := h.Info(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified := func(what, id string) {
+		t.Helper()
+		if info.Containerd && versions.LessThan(info.APIVersion, "1.48") {
+			if id != image.Digest.String() {
+				t.Errorf("%s is %s; this engine gives the index %s", what, id, image.Digest)
+			}
+			return
+		}
+		if id != facts.Config.String() && id != facts.Manifest.String() {
+			t.Errorf("%s is %s; want the configuration %s or the manifest %s", what, id, facts.Config, facts.Manifest)
+		}
+	}
+	if err := h.Pull(ctx, image); err != nil {
+		t.Fatal(err)
+	}
+	id, present, err := h.ImageID(ctx, image)
+	if !present || err != nil {
+		t.Errorf("present %t, %v", present, err)
+	}
+	verified("the image", id)
+	container, err := h.Create(ctx, name, release.ServiceSpec{Name: "agent", Image: image}, name+"-agent-1", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.Remove(context.Background(), container) })
+	c, err := h.Inspect(ctx, container)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified("what the container runs", c.Image)
+	others, err := h.Outsiders(ctx, "another")
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(others, func(o release.Outsider) bool { return o.ID == container })
+	if i < 0 {
+		t.Fatalf("%s is not among %+v", container, others)
+	}
+	verified("what the container is listed with", others[i].Image)
 }
 
 func removeImage(t *testing.T, s release.Subject) {

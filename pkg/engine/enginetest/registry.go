@@ -83,6 +83,7 @@ type Image struct {
 	Command     []string // nil is the program with the argument "run"
 	Test        []string // the health check's command; nil is the program with "ok"
 	User        string   // empty is 65532
+	Index       bool     // its subject is an index, which names other platforms, too
 }
 
 // Push makes an image available and gives its subject and platform image.
@@ -98,7 +99,11 @@ func (r *Registry) Push(t testing.TB, repository string, i Image) (release.Subje
 		"layers":        []any{descriptor("application/vnd.oci.image.layer.v1.tar+gzip", compressed, len(layer))},
 	})
 	manifest := r.put("manifests", raw)
-	s, err := release.NewSubject(r.host+"/"+repository, manifest)
+	subject := manifest
+	if i.Index {
+		subject = r.put("manifests", r.index(t, manifest, len(raw)))
+	}
+	s, err := release.NewSubject(r.host+"/"+repository, subject)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +155,32 @@ func (r *Registry) imageConfig(i Image, diffID release.Digest) map[string]any {
 		"os": "linux", "architecture": runtime.GOARCH, "config": config,
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{diffID.String()}},
 	}
+}
+
+// index names a manifest for this platform beside one for another, which the
+// registry does not hold, and the provenance of this one, which it does.
+func (r *Registry) index(t testing.TB, manifest release.Digest, size int) []byte {
+	t.Helper()
+	of := func(os, architecture string, d release.Digest, size int) map[string]any {
+		m := descriptor(release.MediaTypeManifest, d, size)
+		m["platform"] = map[string]string{"os": os, "architecture": architecture}
+		return m
+	}
+	statement := mustJSON(t, map[string]string{"subject": manifest.String()})
+	config := mustJSON(t, map[string]any{"os": "unknown", "architecture": "unknown", "rootfs": map[string]any{"type": "layers", "diff_ids": []string{release.DigestOf(statement).String()}}})
+	attestation := mustJSON(t, map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     release.MediaTypeManifest,
+		"config":        descriptor("application/vnd.oci.image.config.v1+json", r.put("blobs", config), len(config)),
+		"layers":        []any{descriptor("application/vnd.in-toto+json", r.put("blobs", statement), len(statement))},
+	})
+	provenance := of("unknown", "unknown", r.put("manifests", attestation), len(attestation))
+	provenance["annotations"] = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": manifest.String()}
+	return mustJSON(t, map[string]any{
+		"schemaVersion": 2,
+		"mediaType":     release.MediaTypeIndex,
+		"manifests":     []any{of("linux", "s390x", release.DigestOf([]byte(manifest.String())), 7), of("linux", runtime.GOARCH, manifest, size), provenance},
+	})
 }
 
 func descriptor(mediaType string, d release.Digest, size int) map[string]any {
@@ -217,7 +248,11 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	if kind == "manifests" {
-		w.Header().Set("Content-Type", release.MediaTypeManifest)
+		var said struct {
+			MediaType string `json:"mediaType"`
+		}
+		_ = json.Unmarshal(content, &said) // it was marshalled here
+		w.Header().Set("Content-Type", said.MediaType)
 	}
 	w.Header().Set("Docker-Content-Digest", digest)
 	http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(content))
