@@ -197,6 +197,10 @@ func pullAll(ctx context.Context, e Images, target string, w release.Workload, i
 			return err
 		}
 		image, verified := images[s.Name]
+		if verified && !isImage(id, image) && id == s.Image.Digest.String() {
+			return release.Unavailable("update the engine to 28, or turn off its containerd image store (features, containerd-snapshotter, in its daemon.json), or build for one platform",
+				"which platform's image of service %s is on %s cannot be told: its engine, older than 28, names it by the index of all platforms, %s", s.Name, target, id)
+		}
 		if verified && !isImage(id, image) {
 			return release.Denied("do not use this host or registry before it is clear why",
 				"the image of service %s on %s is not the one that was verified: the engine has %s, verified were config %s and manifest %s", s.Name, target, id, image.Config, image.Manifest)

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,45 @@ import (
 
 func (w *world) run(work release.Workload) deploy.Run {
 	return deploy.Run{Target: "smoke", Workload: work, Images: w.images, Timeout: 2 * time.Second, Settle: time.Millisecond}
+}
+
+// tells is an engine that has another idea of what an image is.
+type tells struct {
+	deploy.Engine
+	id func(release.Subject) string
+}
+
+func (e tells) ImageID(_ context.Context, s release.Subject) (string, bool, error) {
+	return e.id(s), true, nil
+}
+
+// An image that is not the verified one is no candidate, whatever happens.
+// Engines before 28 give the index itself where their containerd store has one:
+// then nobody knows, which is no denial, and no permission either.
+func TestAnImageThatIsNotTheVerifiedOne(t *testing.T) {
+	for what, c := range map[string]struct {
+		id   func(release.Subject) string
+		kind release.Kind
+		says string
+	}{
+		"another":   {func(release.Subject) string { return release.DigestOf([]byte("other")).String() }, release.KindDenied, "not the one that was verified"},
+		"the index": {func(s release.Subject) string { return s.Digest.String() }, release.KindUnavailable, "by the index of all platforms"},
+	} {
+		w := newWorld(t)
+		r := w.run(w.stack("1"))
+		r.Images = maps.Clone(r.Images)
+		for name, image := range r.Images {
+			image.Config, image.Manifest = release.DigestOf([]byte("configuration")), release.DigestOf([]byte("manifest"))
+			r.Images[name] = image
+		}
+		err := deploy.Up(t.Context(), tells{w.fake, c.id}, r)
+		if release.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v (%s)", what, err, release.KindOf(err))
+		}
+		if seen := w.seen(); len(seen.Containers) > 0 {
+			t.Errorf("%s: %+v", what, seen.Containers)
+		}
+	}
 }
 
 func TestUpAndDown(t *testing.T) {
