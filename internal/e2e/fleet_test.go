@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -11,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -25,6 +27,7 @@ import (
 type machine struct {
 	f      *fleet
 	name   string
+	kind   string // which engine, as scripts/run-engine calls it; empty is the installed one
 	run    string // sockets, short enough for the kernel
 	data   string // what the engine keeps
 	port   int
@@ -39,6 +42,8 @@ type fleet struct {
 	all  map[string]*machine
 	path string // PATH with an ssh of ours in front
 }
+
+var engines = flag.String("engines", "", "`ENGINE,…` of the hosts one after the other, as scripts/run-engine calls them, \"own\" for the installed one; empty is that for all")
 
 // newFleet starts machines and takes them down with the test. One whose name ends
 // in "-small" has little disk. The last one is reached through the first, as
@@ -57,8 +62,12 @@ func newFleet(t *testing.T, names ...string) *fleet {
 	f.write("authorized", f.keygen("client")+"\n", 0o600)
 	config := fmt.Sprintf("IdentityFile %s\nIdentitiesOnly yes\nIdentityAgent none\nUserKnownHostsFile %s\nGlobalKnownHostsFile /dev/null\n", f.at("client"), f.at("known"))
 	known, ready := "", make(chan error)
+	kinds := strings.Split(*engines, ",")
+	if *engines != "" && len(kinds) != len(names) {
+		t.Fatalf("-engines %s: there are %d hosts", *engines, len(names))
+	}
 	for i, name := range names {
-		m := f.machine(name)
+		m := f.machine(name, strings.TrimPrefix(kinds[min(i, len(kinds)-1)], "own"))
 		f.all[name] = m
 		known += name + " " + f.keygen(name) + "\n"
 		m.serve(name)
@@ -75,6 +84,9 @@ func newFleet(t *testing.T, names ...string) *fleet {
 	f.path = "PATH=" + f.at("bin") + ":" + os.Getenv("PATH")
 	for range names {
 		f.check(<-ready)
+	}
+	for _, name := range names {
+		t.Logf("%s runs engine %s", name, f.all[name].docker("version", "--format", "{{.Server.Version}} (API {{.Server.APIVersion}})"))
 	}
 	first, last := f.all[names[0]], f.all[names[len(names)-1]]
 	first.reaches(fmt.Sprintf("127.0.0.1:%d", last.port))
@@ -120,9 +132,9 @@ func (f *fleet) program(name string) string {
 }
 
 // machine starts an engine.
-func (f *fleet) machine(name string) *machine {
+func (f *fleet) machine(name, kind string) *machine {
 	f.t.Helper()
-	m := &machine{f: f, name: name}
+	m := &machine{f: f, name: name, kind: kind}
 	var err error
 	m.run, err = os.MkdirTemp("/run", "promote-host-")
 	f.check(err)
@@ -135,12 +147,11 @@ func (f *fleet) machine(name string) *machine {
 		f.check(syscall.Mount("tmpfs", m.data, "tmpfs", 0, "size=1g"))
 		f.t.Cleanup(func() { _ = syscall.Unmount(m.data, syscall.MNT_DETACH) })
 	}
-	f.check(os.WriteFile(filepath.Join(m.run, "daemon.json"), []byte("{}\n"), 0o600))
-	command := []string{f.program("unshare"), "-n", "sh", "-c", `ip link set lo up && exec "$0" "$@"`, f.program("dockerd"),
-		"--host", "unix://" + m.socket(), "--config-file", filepath.Join(m.run, "daemon.json"),
+	command := slices.Concat([]string{f.program("unshare"), "-n", "sh", "-c", `ip link set lo up && exec "$0" "$@"`}, m.program(), []string{
+		"--host", "unix://" + m.socket(),
 		"--data-root", filepath.Join(m.data, "d"), "--exec-root", filepath.Join(m.run, "x"), "--pidfile", filepath.Join(m.run, "pid"),
 		"--max-download-attempts", "1", // a full disk does not get better by waiting
-		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"}
+		"--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"})
 	m.engine = exec.Command(command[0], command[1:]...)
 	log, err := os.Create(filepath.Join(m.run, "dockerd.log"))
 	f.check(err)
@@ -151,6 +162,19 @@ func (f *fleet) machine(name string) *machine {
 	f.t.Cleanup(m.stopEngine)
 	f.t.Cleanup(m.empty)
 	return m
+}
+
+// program is the engine, with a configuration that says nothing.
+func (m *machine) program() []string {
+	m.f.t.Helper()
+	if m.kind != "" {
+		script, err := filepath.Abs("../../scripts/run-engine")
+		m.f.check(err)
+		return []string{script, m.kind, m.run, m.data, "--"}
+	}
+	config := filepath.Join(m.run, "daemon.json")
+	m.f.check(os.WriteFile(config, []byte("{}\n"), 0o600))
+	return []string{m.f.program("dockerd"), "--config-file", config}
 }
 
 // stopEngine asks it to end, and insists.
