@@ -472,3 +472,59 @@ func (deaf) Events(context.Context, string) (<-chan release.ContainerEvent, erro
 	close(events)
 	return events, nil
 }
+
+// Where what an attempt replaced is gone, undoing it is deploying the release
+// before again, as another attempt. Killed anywhere in that, Undo of the first
+// says that there is nothing to go back to, or everything is there.
+func TestAKilledRedeploymentIsNotTakenForUndone(t *testing.T) {
+	t.Parallel()
+	one := change{name: "one service", mutate: func(w *release.Workload) {
+		for i := range w.Services {
+			if w.Services[i].Name != "store" {
+				w.Services[i].ConfigHash = "hash of " + w.Services[i].Name + " 1"
+			}
+		}
+	}}
+	redeploy := func(s *scene, sequence int64) error {
+		s.images = map[string]release.PlatformImage{}
+		s.first = s.stack("1")
+		back := s.world.job(s.first, sequence)
+		back.Recorded, back.KeepOld, back.Back = s.job.Recorded, true, true
+		if err := deploy.Finish(context.Background(), s.fake, back); err != nil {
+			return err
+		}
+		return deploy.Clean(context.Background(), s.fake, back)
+	}
+	for _, c := range []change{changes[0], changes[2], one} {
+		for at := 1; ; at++ {
+			ended := false
+			for _, late := range []bool{false, true} {
+				name := fmt.Sprintf("%s, effect %d, late %t", c.name, at, late)
+				s := newScene(t, c)
+				s.mustDeploy(s.job) // committed
+				(&killer{at: at, late: late}).arm(s.fake)
+				err := redeploy(s, 3)
+				disarm(s.fake)
+				if ended = err == nil; ended {
+					break
+				}
+				if !errors.Is(err, errKilled) {
+					t.Fatalf("%s: %v", name, err)
+				}
+				err = deploy.Undo(context.Background(), s.fake, s.job)
+				if errors.Is(err, deploy.ErrCommitted) {
+					err = redeploy(s, 4)
+				}
+				if err == nil {
+					err = s.whole(s.first)
+				}
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			if ended {
+				break
+			}
+		}
+	}
+}

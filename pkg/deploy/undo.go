@@ -63,15 +63,24 @@ func undo(ctx context.Context, e *guarded, j Job) (err error) {
 
 // canUndo looks, before the first effect, that everything replaced is there.
 // Without any trace of the attempt, it either never began or took services away
-// and was done; then a recorded service that has no container tells.
+// and was done; then a recorded service that has no container tells. What another
+// attempt put aside, where this one keeps nothing, is of a redeployment of what
+// ran before that was interrupted.
 func canUndo(seen release.Observed, j Job) error {
-	trace := false
+	trace, keeps, another := false, false, ""
 	there := map[string]bool{} // ids and services
 	for _, c := range seen.Containers {
 		_, kept := j.Attempt.kept(c)
 		_, begun := j.Attempt.begun(c)
-		trace = trace || kept || begun || j.Attempt.made(c) || j.Attempt.undone(c)
+		mine := kept || begun || j.Attempt.made(c) || j.Attempt.undone(c)
+		trace, keeps = trace || mine, keeps || kept
+		if isAside(c) && !mine {
+			another = c.Service
+		}
 		there[c.ID], there[c.Service] = true, true
+	}
+	if another != "" && !keeps && j.Recorded != nil {
+		return committed(j, another)
 	}
 	for _, c := range seen.Containers {
 		if id := c.Labels[labelReplaces]; j.Attempt.made(c) && id != "" && !there[id] {

@@ -125,7 +125,7 @@ func (r *promotion) settled(ctx context.Context, name string, last release.Entry
 	if err != nil {
 		return err
 	}
-	doc, err := r.pull(ctx, last.Record.Release)
+	doc, err := r.pull(ctx, r.p.Project.Registry, last.Record.Release)
 	if err != nil {
 		return err
 	}
@@ -146,17 +146,16 @@ func (r *promotion) settled(ctx context.Context, name string, last release.Entry
 	return nil
 }
 
-// pull reads a release of the project's registry once.
-func (r *promotion) pull(ctx context.Context, d release.Digest) (release.Document, error) {
-	return r.documents.get(d, func() (release.Document, error) {
-		return r.p.Documents.PullRelease(ctx, release.Subject{Repository: r.p.Project.Repository(r.p.Project.Registry), Digest: d})
-	})
+// pull reads a release in a registry once.
+func (r *promotion) pull(ctx context.Context, registry string, d release.Digest) (release.Document, error) {
+	s := release.Subject{Repository: r.p.Project.Repository(registry), Digest: d}
+	return r.documents.get(s, func() (release.Document, error) { return r.p.Documents.PullRelease(ctx, s) })
 }
 
-// platform reads a release's images for a platform once.
-func (r *promotion) platform(ctx context.Context, d release.Digest, rel release.Release, platform string) (map[string]release.PlatformImage, error) {
-	return r.platforms.get(d.String()+" "+platform, func() (map[string]release.PlatformImage, error) {
-		return r.p.platformImages(ctx, rel, r.p.Project.Registry, platform)
+// platform reads a release's images in a registry for a platform once.
+func (r *promotion) platform(ctx context.Context, registry string, d release.Digest, rel release.Release, platform string) (map[string]release.PlatformImage, error) {
+	return r.platforms.get(registry+"@"+d.String()+" "+platform, func() (map[string]release.PlatformImage, error) {
+		return r.p.platformImages(ctx, rel, registry, platform)
 	})
 }
 
@@ -166,7 +165,7 @@ func (r *promotion) unlike(ctx context.Context, h Host, env release.Environment,
 	if err != nil {
 		return nil, err
 	}
-	images, err := r.platform(ctx, d, doc.Release, platform(info))
+	images, err := r.platform(ctx, r.p.Project.Registry, d, doc.Release, platform(info))
 	if err != nil {
 		return nil, err
 	}

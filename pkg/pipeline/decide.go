@@ -19,7 +19,7 @@ import (
 func (r *promotion) fetch(ctx context.Context) (err error) {
 	step := event.Start(ctx, "[fetch] release %s", r.subject.Digest.Short())
 	defer func() { step.Done(err) }()
-	if r.document, err = r.pull(ctx, r.subject.Digest); err != nil {
+	if r.document, err = r.pull(ctx, r.source, r.subject.Digest); err != nil {
 		return err
 	}
 	model, ok := r.document.Models[r.env.Name]
@@ -48,7 +48,7 @@ func (r *promotion) fetch(ctx context.Context) (err error) {
 		if r.images[name] != nil {
 			continue
 		}
-		if r.images[name], err = r.platform(ctx, r.subject.Digest, r.document.Release, name); err != nil {
+		if r.images[name], err = r.platform(ctx, r.source, r.subject.Digest, r.document.Release, name); err != nil {
 			return err
 		}
 	}

@@ -274,6 +274,8 @@ func TestAFailureAfterTheCommitIsUndone(t *testing.T) {
 	next(w, "v2")
 	to(t, p, "staging")
 	w.hosts["prod-2"].commitErr = errBoom
+	first := w.records[0].Record.Release
+	delete(w.documents, release.Subject{Repository: registry + "/agent", Digest: first}) // production's own registry has it
 	_, err := p.To(t.Context(), pipeline.PromoteOptions{Environment: "production"})
 	wantKind(t, err, release.KindRolledBack)
 	for _, name := range []string{"prod-1", "prod-2"} {

@@ -112,7 +112,7 @@ type promotion struct {
 
 	differences []PlanDifference // from the saved plan
 
-	documents memo[release.Digest, release.Document]
+	documents memo[release.Subject, release.Document]
 	platforms memo[string, map[string]release.PlatformImage]
 	// What goes on beside the steps; nil where nothing does.
 	settling func() (struct{}, error)
