@@ -385,10 +385,19 @@ func (r *promotion) restore(ctx context.Context, h *host) error {
 	if err := before.fetch(ctx); err != nil {
 		return err
 	}
-	if err := h.Apply(ctx, before.desired(h), r.guard(h)); err != nil {
+	desired := before.desired(h)
+	desired.Attempt = redeployment(r.intent)
+	if err := h.Apply(ctx, desired, r.guard(h)); err != nil {
 		return err
 	}
-	return h.Commit(ctx, before.desired(h), r.guard(h))
+	return h.Commit(ctx, desired, r.guard(h))
+}
+
+// redeployment is the attempt that deploys the release before again for an
+// intent. It is never the one that is undone: whoever goes on after a kill would
+// take the containers of the one for the other's.
+func redeployment(intent release.Entry) Attempt {
+	return Attempt{Sequence: intent.Record.Sequence, Record: release.DigestOf([]byte("redeployment " + intent.Digest.String()))}
 }
 
 // broken records a failure that a person must look at; the record stays open.

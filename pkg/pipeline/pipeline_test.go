@@ -283,6 +283,10 @@ func TestAFailureAfterTheCommitIsUndone(t *testing.T) {
 			t.Errorf("%s does not run what it ran before", name)
 		}
 	}
+	// What was deployed again is not of the attempt that was undone.
+	if h := w.hosts["prod-1"]; len(h.attempts) != 1 || h.wanted.Attempt.Record.IsZero() || h.wanted.Attempt == h.attempts[0] {
+		t.Errorf("undone %+v, deployed again as %+v", h.attempts, h.wanted.Attempt)
+	}
 }
 
 func TestAFailureBeforeTheFirstEffectKeepsItsKind(t *testing.T) {

@@ -207,7 +207,7 @@ func (r *promotion) before() release.Digest {
 }
 
 // noteSnapshots says in a target's status what this attempt kept there, and what
-// was kept where a resume deployed the release before again.
+// was kept where the release before was deployed again.
 func (r *promotion) noteSnapshots(ctx context.Context, h *host) error {
 	if r.env.Snapshots.Recipient == "" {
 		return nil
@@ -216,7 +216,7 @@ func (r *promotion) noteSnapshots(ctx context.Context, h *host) error {
 	if err != nil {
 		return err
 	}
-	mine := []Attempt{r.attempt(), {Sequence: r.intent.Record.Sequence, Record: r.intent.Digest}}
+	mine := []Attempt{r.attempt(), redeployment(r.intent)}
 	h.status.Snapshots = slices.DeleteFunc(all, func(s release.Snapshot) bool {
 		return !slices.ContainsFunc(mine, func(a Attempt) bool {
 			return s.Sequence == a.Sequence && (a.Record.IsZero() || strings.HasSuffix(s.Attempt, a.Record.Short()))
