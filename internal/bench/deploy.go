@@ -49,7 +49,7 @@ func (r *DeployReport) Write(dir string) error {
 const deployMethod = `- Two services, of which the second waits until the first is healthy, and the first keeps a volume, go to a second version and back, again and again. Images are present on the engine and in the registry. Both services differ between the versions and are replaced. Health checks are asked each second.
 - Ours is the whole command, ` + "`promote to production`" + ` or ` + "`promote rollback production`" + `, as a process: release and evidence are read and verified, the policy judges, the ledger is read and written with every sync, the engine is locked, the state of the volume is proven, containers are replaced and read back, old ones are removed.
 - Theirs is ` + "`docker compose up -d --wait`" + ` with the other digests in the file. It has no way back, so that is the same command again.
-- **ready** is for how long a container had been started and the engine had not found it healthy yet, by the engine's events; what overlaps counts once. **work** is the rest of the command.
+- **ready** is for how long a container had been started and the engine had not found it healthy yet, by the engine's events, until the command ended; what overlaps counts once. **work** is the rest of the command. promote asks the health checks itself, twice, half a second apart; compose waits for the engine's word. Before each run everything was healthy by the engine's word.
 - The tools take turns. Times are medians, and p95 behind the slash; with fewer than twenty runs that is the longest.`
 
 // Markdown writes the report for people.

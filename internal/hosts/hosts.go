@@ -62,10 +62,21 @@ func (h *host) job(d pipeline.Desired, guard pipeline.Guard) deploy.Job {
 		KeepOld: true, KeepBroken: true, Back: d.Back,
 	}
 	if h.probe != nil {
-		j.Probe = func(ctx context.Context, c release.Container) bool { return h.probe(ctx, h.Host, c) }
+		j.Probe = h.ask
 	}
 	return j
 }
+
+// Observe is the engine's, with the health of what the engine has not asked yet.
+func (h *host) Observe(ctx context.Context, project string) (release.Observed, error) {
+	seen, err := h.Host.Observe(ctx, project)
+	if err != nil || h.probe == nil {
+		return seen, err
+	}
+	return deploy.Ask(ctx, seen, h.ask), nil
+}
+
+func (h *host) ask(ctx context.Context, c release.Container) bool { return h.probe(ctx, h.Host, c) }
 
 // Plan implements pipeline.Deployer.
 func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, error) {
@@ -172,7 +183,7 @@ func (h *host) Fetch(ctx context.Context, d pipeline.Desired, guard pipeline.Gua
 
 // Hold implements pipeline.Deployer.
 func (h *host) Hold(ctx context.Context, d pipeline.Desired, length time.Duration) error {
-	return deploy.Hold(ctx, h.Host, h.job(d, nil), length)
+	return deploy.Hold(ctx, h, h.job(d, nil), length)
 }
 
 // Uptime implements pipeline.Deployer.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // container is what matters of one.
@@ -43,11 +44,23 @@ func (w *World) containers(ctx context.Context, env string) ([]container, error)
 	return list, nil
 }
 
+// judged is containers as soon as the engine has asked every health check: the
+// program does not wait for that.
+func (w *World) judged(ctx context.Context, env string) ([]container, error) {
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		list, err := w.containers(ctx, env)
+		starting := slices.ContainsFunc(list, func(c container) bool { return c.Health == "starting" })
+		if err != nil || !starting || time.Now().After(end) {
+			return list, err
+		}
+	}
+}
+
 // whole reports why an environment is not exactly one version: each service once,
 // under its own name, of that version's image, running and healthy, and nothing
 // else. An empty version is nothing at all.
 func (w *World) whole(ctx context.Context, env, version string) error {
-	list, err := w.containers(ctx, env)
+	list, err := w.judged(ctx, env)
 	if err != nil {
 		return err
 	}

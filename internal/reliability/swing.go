@@ -18,7 +18,7 @@ type Swing struct {
 	Back bool          // a rollback
 	Took time.Duration // the whole command
 	// Ready is for how long some container had been started and the engine had not
-	// found it healthy yet.
+	// found it healthy yet, until the command ended.
 	Ready time.Duration
 }
 
@@ -39,7 +39,7 @@ func (w *World) Swing(ctx context.Context) (Swing, error) {
 		return s, err
 	}
 	s.Took = e.Took
-	if s.Ready, err = w.readiness(ctx, w.project(production), since); err != nil {
+	if s.Ready, err = w.readiness(ctx, w.project(production), since, since.Add(s.Took)); err != nil {
 		return s, err
 	}
 	w.running = to
@@ -77,7 +77,7 @@ func (w *World) Compose(ctx context.Context, program string) (Swing, error) {
 	}
 	s := Swing{Back: to == versions[0], Took: time.Since(since)}
 	var err error
-	s.Ready, err = w.readiness(ctx, project, since)
+	s.Ready, err = w.readiness(ctx, project, since, since.Add(s.Took))
 	return s, err
 }
 
@@ -85,10 +85,11 @@ func (w *World) Compose(ctx context.Context, program string) (Swing, error) {
 func (w *World) Decompose(ctx context.Context) error { return w.down(ctx, "composed") }
 
 // readiness is for how long a container of a project had been started and was
-// not healthy yet, by the engine's own events; what overlaps counts once.
-func (w *World) readiness(ctx context.Context, project string, since time.Time) (time.Duration, error) {
+// not healthy yet, by the engine's own events; what overlaps counts once, and
+// what came after the end does not.
+func (w *World) readiness(ctx context.Context, project string, since, end time.Time) (time.Duration, error) {
 	stamp := func(t time.Time) string { return strconv.FormatFloat(float64(t.UnixMicro())/1e6, 'f', 6, 64) }
-	out, err := w.docker(ctx, "events", "--since", stamp(since), "--until", stamp(time.Now()), "--format", "{{json .}}",
+	out, err := w.docker(ctx, "events", "--since", stamp(since), "--until", stamp(end), "--format", "{{json .}}",
 		"--filter", "type=container", "--filter", "label=com.docker.compose.project="+project)
 	if err != nil {
 		return 0, err
@@ -117,8 +118,11 @@ func (w *World) readiness(ctx context.Context, project string, since time.Time) 
 			}
 		}
 	}
-	if sum == 0 || len(started) > 0 {
-		err = errors.New("the engine did not find every service healthy")
+	if len(started) > 0 {
+		sum += end.UnixNano() - from
+	}
+	if sum == 0 {
+		err = errors.New("nothing was started")
 	}
 	return time.Duration(sum), errors.Join(err, lines.Err())
 }

@@ -24,6 +24,7 @@ func lookAt(c *config.Config) func(context.Context, *engine.Host, pipeline.LookQ
 		if err != nil {
 			return nil, nil, err
 		}
+		seen = deploy.Ask(ctx, seen, func(ctx context.Context, c release.Container) bool { return askHealth(ctx, h, c) })
 		names := slices.Sorted(maps.Keys(q.Images))
 		standing := deploy.Standing(q.Project, names, seen)
 		services, err := measure(ctx, h, q, names, standing)

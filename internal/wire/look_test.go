@@ -91,7 +91,7 @@ func stand(t *testing.T, c *config.Config, begin func(*standing)) (*standing, *p
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	t.Cleanup(cancel)
 	project := fmt.Sprintf("promote-%s-%d", strings.ToLower(t.Name()), os.Getpid())
-	all := hosts.Targets{Look: lookAt(c)}
+	all := hosts.Targets{Look: lookAt(c), Probe: askHealth}
 	h, err := all.Open(ctx, release.Target{Name: "here"})
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -221,5 +221,25 @@ func TestWatchOnARealEngine(t *testing.T) {
 	}
 	if fmt.Sprint(phases) != "[fine drifted fine failing fine]" {
 		t.Errorf("recorded %q", phases)
+	}
+}
+
+// An engine that asks every five minutes has not found out yet that what was
+// deployed is healthy; nobody waits for it, and nothing is amiss.
+func TestTheEnginesIntervalIsNotWaitedFor(t *testing.T) {
+	s, p := stand(t, &config.Config{}, func(s *standing) {
+		s.desired.Workload.Services[0].Health = &release.Health{Test: []string{"CMD", "/probe", "health"}, Interval: 5 * time.Minute}
+		s.deploy(t)
+	})
+	if got := s.records[0].Record.Targets[0].Running[0].Health; got != "healthy" {
+		t.Errorf("recorded %s", got)
+	}
+	got, err := p.Watch(t.Context(), pipeline.WatchOptions{Environment: "production", NoMatch: true})
+	if err != nil || got.Result != release.WatchFine {
+		t.Errorf("%v: %+v", err, got)
+	}
+	container := s.desired.Workload.Project + "-planner-1"
+	if health := strings.TrimSpace(docker(t, "inspect", "--format", "{{.State.Health.Status}}", container)); health != "starting" {
+		t.Errorf("the engine says %s", health)
 	}
 }

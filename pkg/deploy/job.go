@@ -29,8 +29,8 @@ type Job struct {
 	// Settle is how long a service without a health check must run; 0 is 2 s.
 	Settle time.Duration
 	// Probe asks a container's own health check at once; nil asks nobody. What
-	// depends on a service begins when it passes. At the end the engine has to
-	// have found every service healthy all the same.
+	// depends on a service begins when it passes. At the end it has to pass once
+	// more, half a second later, unless the engine has answered before.
 	Probe func(context.Context, release.Container) bool
 	// KeepOld leaves the replaced containers, stopped, for Undo; Clean removes
 	// them.

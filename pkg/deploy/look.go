@@ -1,6 +1,12 @@
 package deploy
 
-import "github.com/promote-dev/promote/pkg/release"
+import (
+	"context"
+	"slices"
+	"sync"
+
+	"github.com/promote-dev/promote/pkg/release"
+)
 
 // Standing gives, by service, the container that stands for it.
 func Standing(project string, services []string, seen release.Observed) map[string]release.Container {
@@ -11,6 +17,29 @@ func Standing(project string, services []string, seen release.Observed) map[stri
 		}
 	}
 	return out
+}
+
+// Ask gives what was seen, with the word of the containers themselves where the
+// engine has not asked their health check yet: those whose check passes are
+// healthy. The engine's first question comes an interval after the start, half a
+// minute by default, and a deployment does not wait for it.
+func Ask(ctx context.Context, seen release.Observed, probe func(context.Context, release.Container) bool) release.Observed {
+	seen.Containers = slices.Clone(seen.Containers)
+	var wait sync.WaitGroup
+	for i, c := range seen.Containers {
+		if c.State != "running" || c.Health != "starting" {
+			continue
+		}
+		wait.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, probeTime)
+			defer cancel()
+			if probe(ctx, c) {
+				seen.Containers[i].Health = "healthy"
+			}
+		})
+	}
+	wait.Wait()
+	return seen
 }
 
 // Well reports whether a container is as its service wants it: running and not

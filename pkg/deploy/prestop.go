@@ -67,7 +67,7 @@ func preStop(ctx context.Context, e Engine, c release.Container, must bool) erro
 		return nil
 	case err != nil:
 		return err
-	case now.State != "running", !must && now.Health == "starting":
+	case now.State != "running", !must && now.Health == "starting" && !answers(ctx, e, now):
 		return nil // nothing is in it that could be saved
 	}
 	must = must && now.Health != "unhealthy"
@@ -76,6 +76,18 @@ func preStop(ctx context.Context, e Engine, c release.Container, must bool) erro
 	}
 	event.Warnf(ctx, "%v; it is stopped all the same", err)
 	return nil
+}
+
+// answers asks a container's health check where the engine has not yet: it may
+// have been at work for most of an interval.
+func answers(ctx context.Context, e Engine, c release.Container) bool {
+	if len(c.HealthTest) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	exit, _, err := e.RunHook(ctx, c.ID, release.Hook{Command: c.HealthTest})
+	return err == nil && exit == 0
 }
 
 func runHooks(ctx context.Context, e Engine, c release.Container, text string) error {

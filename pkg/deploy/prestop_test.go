@@ -153,6 +153,32 @@ func TestAHookThatFailsKeepsNothingBack(t *testing.T) {
 	}
 }
 
+// Going back, a container that the engine has not asked yet is left by its hooks
+// if it is at work, and not if it never got well.
+func TestWhatTheEngineHasNotAskedYetRunsItsHooks(t *testing.T) {
+	for _, atWork := range []bool{true, false} {
+		h := newHooked(t)
+		work := h.stack("1")
+		work.Services[1].ConfigHash, work.Services[1].Health = "asked seldom", &release.Health{Test: []string{"CMD", "/agent", "healthy"}}
+		h.mustDeploy(h.job(work, 2))
+		h.ran = nil
+		h.fake.SetHealth("agent-store-1", "starting")
+		h.answer["store"] = func(context.Context) (int, []byte, error) {
+			if atWork {
+				return 0, nil, nil
+			}
+			return 1, nil, nil
+		}
+		j := h.second(3)
+		j.Back = true
+		h.mustDeploy(j)
+		const old = " in agent-store-1.promote-old-3: running"
+		if !slices.Contains(h.ran, "healthy"+old) || slices.Contains(h.ran, "checkpoint 1"+old) != atWork {
+			t.Errorf("at work %t: %q", atWork, h.ran)
+		}
+	}
+}
+
 // A service that is taken away runs its hooks, too.
 func TestAServiceThatGoesRunsItsHooks(t *testing.T) {
 	h := newHooked(t)

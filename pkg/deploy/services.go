@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/promote-dev/promote/pkg/event"
 	"github.com/promote-dev/promote/pkg/release"
@@ -94,20 +95,26 @@ func (d *deployment) services(ctx context.Context, p release.Plan) error {
 	return nil
 }
 
-// settled waits until the engine has found all services well at the end: one
-// that did not change may have suffered from the change of another, and gets
-// time to recover; one that was started has to be well by itself.
+// settled waits until all services are well at the end, side by side: one that
+// did not change may have suffered from the change of another, and gets time to
+// recover; one that was started has to stay well by itself.
 func (d *deployment) settled(ctx context.Context, _ release.Plan) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wait sync.WaitGroup
 	for _, s := range d.Workload.Services {
 		await := d.watch.recovered
 		if d.begun[s.Name] {
 			await = d.watch.confirmed
 		}
-		if err := await(ctx, d.ids[s.Name]); err != nil {
-			return err
-		}
+		wait.Go(func() {
+			if err := await(ctx, d.ids[s.Name]); err != nil {
+				cancel(err) // the first one counts
+			}
+		})
 	}
-	return nil
+	wait.Wait()
+	return context.Cause(ctx)
 }
 
 func (d *deployment) service(ctx context.Context, s release.ServiceSpec, step release.Step) error {

@@ -25,9 +25,14 @@ type watch struct {
 	settle  time.Duration
 	probe   func(context.Context, release.Container) bool // see Run.Probe
 
-	mu    sync.Mutex
-	bells map[string]chan struct{} // container id → something happened
+	mu     sync.Mutex
+	bells  map[string]chan struct{} // container id → something happened
+	passed map[string]pass          // container id → its health check passed, asked by ourselves
 }
+
+// pass is when a health check first passed, and which start of its container
+// that was.
+type pass struct{ at, started time.Time }
 
 // newWatch subscribes to the project's events; they end with the context.
 func newWatch(ctx context.Context, e Engine, w release.Workload, timeout, settle time.Duration) (*watch, error) {
@@ -37,7 +42,7 @@ func newWatch(ctx context.Context, e Engine, w release.Workload, timeout, settle
 	if settle <= 0 {
 		settle = 2 * time.Second
 	}
-	v := &watch{engine: e, w: w, timeout: timeout, settle: settle, bells: map[string]chan struct{}{}}
+	v := &watch{engine: e, w: w, timeout: timeout, settle: settle, bells: map[string]chan struct{}{}, passed: map[string]pass{}}
 	events, err := e.Events(ctx, w.Project)
 	if err != nil {
 		return nil, err
@@ -71,6 +76,9 @@ func (v *watch) ready(ctx context.Context, id string) error {
 	p := prober{probe: v.probe, answers: make(chan bool, 1)}
 	return v.wait(ctx, id, func(c release.Container, running time.Duration) (bool, error) {
 		if !isOneShot(c, v.w) && p.well(ctx, c, func() { v.ring(id) }) {
+			v.mu.Lock()
+			defer v.mu.Unlock()
+			v.passed[id] = pass{time.Now(), c.Started}
 			return true, nil
 		}
 		return well(c, isOneShot(c, v.w), running >= v.settle)
@@ -130,19 +138,48 @@ func (p *prober) well(ctx context.Context, c release.Container, ring func()) boo
 	return false
 }
 
-// confirmed waits, after ready, until the engine says the same.
+// steady is how long a health check has to go on passing where the engine has
+// not asked it yet: one answer may come from what is about to end.
+const steady = 500 * time.Millisecond
+
+// confirmed waits, after ready, until the engine says the same, or the health
+// check passes once more, steady after it first did and without a restart in
+// between.
 func (v *watch) confirmed(ctx context.Context, id string) error {
-	return v.wait(ctx, id, func(c release.Container, _ time.Duration) (bool, error) {
-		return well(c, isOneShot(c, v.w), true)
+	return v.confirm(ctx, id, well)
+}
+
+// recovered waits as confirmed does, and gives an unhealthy or stopped container
+// until the timeout to get well.
+func (v *watch) recovered(ctx context.Context, id string) error {
+	return v.confirm(ctx, id, func(c release.Container, oneShot, settled bool) (bool, error) {
+		ok, err := well(c, oneShot, settled)
+		return ok && err == nil, nil
 	})
 }
 
-// recovered waits as ready does, and gives an unhealthy or stopped container
-// until the timeout to get well.
-func (v *watch) recovered(ctx context.Context, id string) error {
+func (v *watch) confirm(ctx context.Context, id string, judge func(c release.Container, oneShot, settled bool) (bool, error)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ring := func() { v.ring(id) }
+	var p prober
+	after := func(first pass) {
+		p = prober{probe: v.probe, answers: make(chan bool, 1), next: first.at.Add(steady)}
+		time.AfterFunc(time.Until(p.next), ring)
+	}
+	v.mu.Lock()
+	first := v.passed[id]
+	v.mu.Unlock()
+	after(first)
 	return v.wait(ctx, id, func(c release.Container, _ time.Duration) (bool, error) {
-		ok, err := well(c, isOneShot(c, v.w), true)
-		return ok && err == nil, nil
+		if !c.Started.Equal(first.started) {
+			first = pass{time.Now(), c.Started}
+			after(first)
+		}
+		if !isOneShot(c, v.w) && p.well(ctx, c, ring) {
+			return true, nil
+		}
+		return judge(c, isOneShot(c, v.w), true)
 	})
 }
 

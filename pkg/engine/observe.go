@@ -266,7 +266,7 @@ func convert(r container.InspectResponse) release.Container {
 	if r.Config != nil {
 		c.Reference, c.User, c.Labels = r.Config.Image, r.Config.User, r.Config.Labels
 		c.Service, c.ConfigHash = c.Labels[release.LabelService], c.Labels[release.LabelConfigHash]
-		c.HealthTest = healthTest(r.Config.Healthcheck)
+		c.HealthTest = healthTest(r.Config)
 	}
 	if r.HostConfig != nil {
 		convertLimits(&c, *r.HostConfig)
@@ -302,7 +302,8 @@ func noNewPrivileges(options []string) (set bool) {
 }
 
 // healthTest gives a health check's command as exec takes it; nil is none.
-func healthTest(h *container.HealthConfig) []string {
+func healthTest(c *container.Config) []string {
+	h := c.Healthcheck
 	if h == nil || len(h.Test) < 2 {
 		return nil
 	}
@@ -310,7 +311,11 @@ func healthTest(h *container.HealthConfig) []string {
 	case "CMD":
 		return slices.Clone(h.Test[1:])
 	case "CMD-SHELL":
-		return []string{"/bin/sh", "-c", h.Test[1]}
+		shell := c.Shell
+		if len(shell) == 0 {
+			shell = []string{"/bin/sh", "-c"}
+		}
+		return append(slices.Clone(shell), h.Test[1])
 	}
 	return nil
 }
