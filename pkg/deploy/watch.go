@@ -162,9 +162,9 @@ func (v *watch) confirm(ctx context.Context, id string, judge func(c release.Con
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ring := func() { v.ring(id) }
-	var p prober
+	var p *prober // another one for each start: what an earlier one was answered is void
 	after := func(first pass) {
-		p = prober{probe: v.probe, answers: make(chan bool, 1), next: first.at.Add(steady)}
+		p = &prober{probe: v.probe, answers: make(chan bool, 1), next: first.at.Add(steady)}
 		time.AfterFunc(time.Until(p.next), ring)
 	}
 	v.mu.Lock()
