@@ -80,7 +80,7 @@ func TestOneAnswerIsNotEnough(t *testing.T) {
 					return true
 				}
 				if once.CompareAndSwap(false, true) {
-					time.AfterFunc(20*time.Millisecond, func() { spoil(w, w.container("planner").Name) })
+					time.AfterFunc(20*time.Millisecond, func() { spoil(w, "agent-planner-1") })
 				}
 				return times == 1
 			}}
@@ -104,7 +104,7 @@ func TestARestartBeginsAnew(t *testing.T) {
 			time.AfterFunc(300*time.Millisecond, func() {
 				now := time.Now()
 				restarted.Store(&now)
-				if err := w.fake.Restart(context.Background(), w.container("planner").Name, 0); err != nil {
+				if err := w.fake.Restart(context.Background(), "agent-planner-1", 0); err != nil {
 					t.Error(err)
 				}
 			})
