@@ -5,7 +5,7 @@ export GOEXPERIMENT := jsonv2
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test test-fast test-engine test-newer-engine test-mixed-engines test-e2e test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-deploy bench-smoke tampering lint clean
+.PHONY: help setup build install demo test test-fast test-engine lane-engine lane-loopback test-newer-engine test-mixed-engines test-e2e lane-story lane-load test-hardware conformance study smoke-variants reliability survive drift-table fuzz bench bench-ledger bench-hosts bench-deploy bench-smoke tampering lint clean
 
 # Packages whose tests need more than Go, by build tag.
 tagged = $(shell grep -rlE --include='*_test.go' '^//go:build .*\b$(1)\b' . | xargs -r dirname | sort -u)
@@ -35,9 +35,22 @@ test: ## all tests: fast, on real engines, end to end
 test-fast: ## the tests that need no engine and no network
 	go test -timeout 5m ./...
 
-# One package at a time: they share the engine, and some of them measure.
+# Tests that mostly wait leave a core for others, so they go in two lanes, and a
+# failure in either fails both. What needs the engine goes one package at a time:
+# its tests share it, and some of them measure. Beside it goes what has registries
+# on loopback to itself.
+lanes = $(MAKE) --no-print-directory --jobs=2
+loopback := ./internal/advisories ./internal/localregistry ./pkg/ledger ./pkg/pipeline ./pkg/registry ./pkg/scan ./pkg/sign
+engine_test = go test -tags=engine -count=1 -p 1 -timeout 40m
+
 test-engine: build ## the tests on a real engine, BuildKit and registry
-	@scripts/packages jq openssl skopeo xxd docker; $(setup); scripts/with-registry go test -tags=engine -count=1 -p 1 -timeout 40m $(call tagged,engine)
+	@scripts/packages jq openssl skopeo xxd docker; $(setup); scripts/with-registry $(lanes) lane-engine lane-loopback
+
+lane-engine:
+	$(engine_test) $(filter-out $(loopback),$(call tagged,engine))
+
+lane-loopback:
+	$(engine_test) $(loopback)
 
 # ENGINE is a Debian suite or moby@VERSION, with "+containerd" or "+classic" for
 # an image store that is not its default: scripts/run-engine.
@@ -51,8 +64,17 @@ test-mixed-engines: build ## several hosts, each with another engine of ENGINES
 	@scripts/packages dockerd nsenter; $(setup); for engine in $$(tr , ' ' <<<'$(ENGINES)'); do [ "$$engine" = own ] || scripts/run-engine "$$engine"; done; \
 	CI=true PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -timeout 40m -v -run TestSeveralHosts ./internal/e2e -args -engines '$(ENGINES)'
 
+# Each lane has a stage of its own, so that what breaks one is not seen in the other.
+beside := ^(TestSeveralHosts|TestStateSurvivesPromotionsUnderLoad)$$
+
 test-e2e: build ## the story, end to end; hosts over ssh
-	@scripts/packages dockerd nsenter; $(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" go test -tags=e2e -count=1 -p 1 -timeout 25m $(call tagged,e2e)
+	@scripts/packages dockerd nsenter; $(setup); PROMOTE_BINARY="$(CURDIR)/bin/promote" $(lanes) lane-story lane-load
+
+lane-story:
+	go test -tags=e2e -count=1 -p 1 -timeout 25m -skip '$(beside)' $(call tagged,e2e)
+
+lane-load:
+	go test -tags=e2e -count=1 -p 1 -timeout 25m -run '$(beside)' $(call tagged,e2e)
 
 # A program for hardware is built with cgo and this tag; SoftHSM stands in for it.
 test-hardware: ## keys in a PKCS #11 token, SoftHSM's

@@ -58,7 +58,12 @@ var compose = sync.OnceValues(func() ([]string, error) {
 // prepare gets Docker Compose ready while the stage is set, if it will be needed.
 func prepare() {
 	flag.Parse()
-	if only, err := regexp.Compile(flag.Lookup("test.run").Value.String()); err == nil && only.MatchString("TestSeveralHosts") {
+	matches := func(name string) bool {
+		expression := flag.Lookup(name).Value.String()
+		matched, err := regexp.MatchString(expression, "TestSeveralHosts")
+		return err == nil && matched
+	}
+	if skip := flag.Lookup("test.skip").Value.String(); matches("test.run") && (skip == "" || !matches("test.skip")) {
 		go func() { _, _ = compose() }()
 	}
 }
