@@ -4,9 +4,11 @@ package smoke_test
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,14 +16,16 @@ import (
 	"github.com/promote-dev/promote/pkg/engine"
 	"github.com/promote-dev/promote/pkg/release"
 	"github.com/promote-dev/promote/pkg/smoke"
-	"github.com/promote-dev/promote/pkg/smoke/smoketest"
 )
 
-// real is an engine, and a base image with python3 that it can pull.
+// real is an engine, and an image that it can pull.
 type real struct {
 	*engine.Host
-	image release.Subject
+	image   release.Subject
+	project string // what workloads are named after; nobody else's
 }
+
+var opened atomic.Int64
 
 // missing skips where people work and fails where nobody would notice a skip.
 func missing(t *testing.T, what string, err error) {
@@ -32,6 +36,7 @@ func missing(t *testing.T, what string, err error) {
 	t.Skipf("%s: %v", what, err)
 }
 
+// open gives a base image with python3.
 func open(t *testing.T) real {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -41,7 +46,7 @@ func open(t *testing.T) real {
 		missing(t, "no engine", err)
 	}
 	t.Cleanup(func() { _ = h.Close() })
-	return real{h, python(t)}
+	return real{h, python(t), fmt.Sprintf("promote-smoketest-%d-%d", os.Getpid(), opened.Add(1))}
 }
 
 // python resolves the base image's tag by the registry's own answer.
@@ -124,16 +129,16 @@ const probe = `import urllib.request; urllib.request.urlopen("http://127.0.0.1:8
 
 func (r real) workload(limit int64, mode ...string) release.Workload {
 	return release.Workload{
-		Project:  "promote-smoketest",
-		Networks: []release.NetworkSpec{{Key: "default", Name: "promote-smoketest_default"}},
-		Volumes:  []release.VolumeSpec{{Key: "state", Name: "promote-smoketest_state"}},
+		Project:  r.project,
+		Networks: []release.NetworkSpec{{Key: "default", Name: r.project + "_default"}},
+		Volumes:  []release.VolumeSpec{{Key: "state", Name: r.project + "_state"}},
 		Services: []release.ServiceSpec{{
-			Name: "planner", ContainerName: "promote-smoketest-planner-1", Image: r.image,
+			Name: "planner", ContainerName: r.project + "-planner-1", Image: r.image,
 			Entrypoint: []string{"python3", "-c", agent}, Command: append([]string{"agent"}, mode...),
 			User: "1000:1000", ReadOnly: true, CapDrop: []string{"ALL"}, MemoryLimit: limit, MemorySwap: limit,
-			Mounts:   []release.Mount{{Type: "volume", Source: "promote-smoketest_state", Target: "/var/tmp"}},
+			Mounts:   []release.Mount{{Type: "volume", Source: r.project + "_state", Target: "/var/tmp"}},
 			Ports:    []release.Port{{Target: 8080, Published: "8080", Protocol: "tcp"}},
-			Networks: []release.Attach{{Network: "promote-smoketest_default", Aliases: []string{"planner"}}},
+			Networks: []release.Attach{{Network: r.project + "_default", Aliases: []string{"planner"}}},
 			Health:   &release.Health{Test: []string{"CMD", "python3", "-c", probe}, Interval: time.Second, Timeout: 5 * time.Second, Retries: 5},
 			Restart:  release.Restart{Name: "unless-stopped"}, StopGrace: 3 * time.Second,
 		}},
@@ -156,6 +161,7 @@ func (r real) run(t *testing.T, o smoke.Options) release.Smoke {
 	return s
 }
 
+// empty fails if something is left of a project's runs.
 func (r real) empty(t *testing.T) {
 	t.Helper()
 	left, err := r.Owned(context.Background(), release.LabelSmoke)
@@ -163,7 +169,7 @@ func (r real) empty(t *testing.T) {
 		t.Fatal(err)
 	}
 	for project := range left {
-		if strings.HasPrefix(project, "promote-smoketest-") || strings.HasPrefix(project, smoketest.Project+"-") {
+		if strings.HasPrefix(project, r.project+"-") {
 			t.Errorf("left behind: %s", project)
 		}
 	}
@@ -193,7 +199,25 @@ func memory(duration time.Duration) smoke.MemoryTest {
 		Load: smoke.Load{Service: "planner", HTTP: &smoke.HTTP{Path: "/task", Method: "POST"}, Rate: 20}}
 }
 
-func TestEngineHealthy(t *testing.T) {
+// Most of each is waiting. They go beside each other, and beside nothing that has
+// short deadlines.
+func TestEngine(t *testing.T) {
+	for name, test := range map[string]func(*testing.T){
+		"healthy":                         engineHealthy,
+		"a leak is seen before the limit": engineLeakIsSeenBeforeTheLimit,
+		"killed at the limit":             engineKilledAtTheLimit,
+		"restart loop":                    engineRestartLoop,
+		"must be killed":                  engineMustBeKilled,
+		"cancelled":                       engineCancelled,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+func engineHealthy(t *testing.T) {
 	r := open(t)
 	s := r.run(t, smoke.Options{Workload: r.workload(96 << 20), Memory: memory(20 * time.Second), Checks: []smoke.Check{
 		{Name: "answers", Service: "planner", HTTP: &smoke.HTTP{Path: "/health", Status: 200}},
@@ -212,7 +236,7 @@ func TestEngineHealthy(t *testing.T) {
 	}
 }
 
-func TestEngineLeakIsSeenBeforeTheLimit(t *testing.T) {
+func engineLeakIsSeenBeforeTheLimit(t *testing.T) {
 	r := open(t)
 	s := r.run(t, smoke.Options{Workload: r.workload(128<<20, "leak"), Memory: memory(20 * time.Second)})
 	wants(t, s, "growth/planner", release.Failed, "it would reach its limit of 128.0 MiB in")
@@ -225,7 +249,7 @@ func TestEngineLeakIsSeenBeforeTheLimit(t *testing.T) {
 	}
 }
 
-func TestEngineKilledAtTheLimit(t *testing.T) {
+func engineKilledAtTheLimit(t *testing.T) {
 	r := open(t)
 	begin := time.Now()
 	s := r.run(t, smoke.Options{Workload: r.workload(64<<20, "flood"), Memory: memory(2 * time.Minute)})
@@ -239,7 +263,7 @@ func TestEngineKilledAtTheLimit(t *testing.T) {
 	}
 }
 
-func TestEngineRestartLoop(t *testing.T) {
+func engineRestartLoop(t *testing.T) {
 	r := open(t)
 	w := r.workload(64 << 20)
 	w.Services[0].Command, w.Services[0].Entrypoint = []string{"-c", "import sys; sys.exit('no configuration')"}, []string{"python3"}
@@ -250,13 +274,13 @@ func TestEngineRestartLoop(t *testing.T) {
 	}
 }
 
-func TestEngineMustBeKilled(t *testing.T) {
+func engineMustBeKilled(t *testing.T) {
 	r := open(t)
 	s := r.run(t, smoke.Options{Workload: r.workload(64<<20, "deaf")})
 	wants(t, s, "stops/planner", release.Failed, "had not ended 3s after SIGTERM")
 }
 
-func TestEngineCancelled(t *testing.T) {
+func engineCancelled(t *testing.T) {
 	r := open(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(4*time.Second, cancel)
