@@ -48,6 +48,8 @@ type host struct {
 	seals *seal.Sealer // nil until it is needed
 	look  func(context.Context, *engine.Host, pipeline.LookQuery) ([]release.WatchedService, []release.WatchedCheck, error)
 	probe func(context.Context, *engine.Host, release.Container) bool
+	// passed is when health checks last passed that we asked.
+	passed map[start]time.Time
 }
 
 var _ pipeline.Host = (*host)(nil)
@@ -73,10 +75,41 @@ func (h *host) Observe(ctx context.Context, project string) (release.Observed, e
 	if err != nil || h.probe == nil {
 		return seen, err
 	}
-	return deploy.Ask(ctx, seen, h.ask), nil
+	return deploy.Ask(ctx, seen, h.answers), nil
 }
 
-func (h *host) ask(ctx context.Context, c release.Container) bool { return h.probe(ctx, h.Host, c) }
+// lately is for how long a health check that passed need not be asked again.
+const lately = 2 * time.Second
+
+// answers reports whether a container's health check passes, or passed lately.
+func (h *host) answers(ctx context.Context, c release.Container) bool {
+	h.mu.Lock()
+	last := h.passed[startOf(c)]
+	h.mu.Unlock()
+	return time.Since(last) < lately || h.ask(ctx, c)
+}
+
+func (h *host) ask(ctx context.Context, c release.Container) bool {
+	ok := h.probe(ctx, h.Host, c)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.passed == nil {
+		h.passed = map[start]time.Time{}
+	}
+	delete(h.passed, startOf(c))
+	if ok {
+		h.passed[startOf(c)] = time.Now()
+	}
+	return ok
+}
+
+// start is one start of a container.
+type start struct {
+	id string
+	at int64 // nanoseconds since 1970, by the target's clock
+}
+
+func startOf(c release.Container) start { return start{c.ID, c.Started.UnixNano()} }
 
 // Plan implements pipeline.Deployer.
 func (h *host) Plan(ctx context.Context, d pipeline.Desired) (release.Plan, error) {

@@ -2,10 +2,13 @@ package hosts
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/promote-dev/promote/pkg/deploy"
+	"github.com/promote-dev/promote/pkg/engine"
 	"github.com/promote-dev/promote/pkg/pipeline"
 	"github.com/promote-dev/promote/pkg/release"
 )
@@ -63,4 +66,36 @@ func opened(k deploy.Keeping, raw []byte) (string, error) {
 	}
 	plain, err := io.ReadAll(r)
 	return string(plain), err
+}
+
+// A health check that passed is not asked again at once, one that did not is, and
+// so is that of another start.
+func TestWhatPassedLatelyIsNotAskedAgain(t *testing.T) {
+	asked, ok := 0, false
+	h := &host{probe: func(context.Context, *engine.Host, release.Container) bool { asked++; return ok }}
+	c := release.Container{ID: "1", Started: time.Unix(1, 0)}
+	for i, step := range []struct {
+		ask    func(context.Context, release.Container) bool
+		passes bool
+		start  int64
+		want   bool
+		asked  int
+	}{
+		{h.answers, false, 1, false, 1},
+		{h.answers, true, 1, true, 2},
+		{h.answers, false, 1, true, 2},
+		{h.ask, true, 1, true, 3}, // a deployment always asks
+		{h.answers, false, 2, false, 4},
+		{h.ask, false, 1, false, 5},
+		{h.answers, false, 1, false, 6},
+	} {
+		ok, c.Started = step.passes, time.Unix(step.start, 0)
+		if got := step.ask(t.Context(), c); got != step.want || asked != step.asked {
+			t.Errorf("step %d: %t, asked %d times, want %t and %d", i, got, asked, step.want, step.asked)
+		}
+	}
+	h.passed[startOf(c)] = time.Now().Add(-lately)
+	if h.answers(t.Context(), c) {
+		t.Error("an old answer counts")
+	}
 }

@@ -34,7 +34,7 @@ func Hold(ctx context.Context, e Engine, j Job, length time.Duration) error {
 		return err
 	}
 	h := &holder{engine: e, job: j}
-	if err := h.look(ctx); err != nil {
+	if err := h.look(ctx, true); err != nil {
 		return err
 	}
 	end := time.NewTimer(length)
@@ -47,7 +47,7 @@ func Hold(ctx context.Context, e Engine, j Job, length time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-end.C:
-			return h.look(ctx)
+			return h.look(ctx, true)
 		case e, ok := <-events:
 			if !ok { // the looks go on without them
 				events = nil
@@ -55,7 +55,7 @@ func Hold(ctx context.Context, e Engine, j Job, length time.Duration) error {
 				return err
 			}
 		case <-tick.C:
-			err := h.look(ctx)
+			err := h.look(ctx, false)
 			var changed *changedError
 			switch {
 			case err == nil:
@@ -80,8 +80,10 @@ type changedError struct{ err error }
 func (e *changedError) Error() string { return e.err.Error() }
 func (e *changedError) Unwrap() error { return e.err }
 
-// look compares what there is with what the first look found.
-func (h *holder) look(ctx context.Context) error {
+// look compares what there is with what the first look found. Unless it is strict
+// it leaves the health of what the engine has not asked yet to the engine, which
+// asks more than once before it says unhealthy.
+func (h *holder) look(ctx context.Context, strict bool) error {
 	seen, err := h.engine.Observe(ctx, h.job.Workload.Project)
 	if err != nil {
 		return err
@@ -98,6 +100,9 @@ func (h *holder) look(ctx context.Context) error {
 			}
 		}
 		for _, d := range condition(s, c) {
+			if !strict && c.State == "running" && c.Health == "starting" {
+				continue
+			}
 			return &changedError{h.explain(ctx, c, causeOf(d))}
 		}
 		now[s.Name] = c

@@ -22,6 +22,11 @@ func TestHoldSeesWhatDoesNotGoOn(t *testing.T) {
 	}{
 		"all well":       {func(*enginetest.Fake, map[string]string) {}, ""},
 		"a health check": {change("planner", func(c *release.Container) { c.Health = "unhealthy" }), "unhealthy"},
+		"no answer for a moment, and not asked by the engine yet": {func(f *enginetest.Fake, ids map[string]string) {
+			f.Change(ids["planner"], func(c *release.Container) { c.Health = "starting" })
+			time.AfterFunc(200*time.Millisecond, func() { f.Change(ids["planner"], func(c *release.Container) { c.Health = "healthy" }) })
+		}, ""},
+		"no answer to the end": {change("planner", func(c *release.Container) { c.Health = "starting" }), "starting"},
 		"ill for a moment only": {func(f *enginetest.Fake, ids map[string]string) {
 			f.SetHealth(ids["planner"], "unhealthy")
 			f.SetHealth(ids["planner"], "healthy")

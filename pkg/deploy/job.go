@@ -30,7 +30,7 @@ type Job struct {
 	Settle time.Duration
 	// Probe asks a container's own health check at once; nil asks nobody. What
 	// depends on a service begins when it passes. At the end it has to pass once
-	// more, half a second later, unless the engine has answered before.
+	// more, a quarter of a second later, unless the engine has answered before.
 	Probe func(context.Context, release.Container) bool
 	// KeepOld leaves the replaced containers, stopped, for Undo; Clean removes
 	// them.

@@ -53,7 +53,7 @@ func TestAHealthCheckThatGoesOnPassingIsEnough(t *testing.T) {
 	}
 	for _, service := range []string{"bus", "planner"} {
 		at := a.at[service]
-		if len(at) < 2 || at[len(at)-1].Sub(at[0]) < 500*time.Millisecond {
+		if len(at) < 2 || at[len(at)-1].Sub(at[0]) < 250*time.Millisecond {
 			t.Errorf("%s was asked at %v", service, at)
 		}
 	}
@@ -101,7 +101,7 @@ func TestARestartBeginsAnew(t *testing.T) {
 	a := &asking{}
 	a.answer = func(service string, times int) bool {
 		if service == "planner" && times == 1 {
-			time.AfterFunc(300*time.Millisecond, func() {
+			time.AfterFunc(150*time.Millisecond, func() {
 				now := time.Now()
 				restarted.Store(&now)
 				if err := w.fake.Restart(context.Background(), "agent-planner-1", 0); err != nil {
@@ -117,7 +117,7 @@ func TestARestartBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := a.at["planner"]
-	if last := at[len(at)-1]; restarted.Load() == nil || last.Sub(*restarted.Load()) < 500*time.Millisecond {
+	if last := at[len(at)-1]; restarted.Load() == nil || last.Sub(*restarted.Load()) < 250*time.Millisecond {
 		t.Errorf("restarted at %v, asked at %v", restarted.Load(), at)
 	}
 }

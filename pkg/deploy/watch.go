@@ -140,7 +140,7 @@ func (p *prober) well(ctx context.Context, c release.Container, ring func()) boo
 
 // steady is how long a health check has to go on passing where the engine has
 // not asked it yet: one answer may come from what is about to end.
-const steady = 500 * time.Millisecond
+const steady = 250 * time.Millisecond
 
 // confirmed waits, after ready, until the engine says the same, or the health
 // check passes once more, steady after it first did and without a restart in
