@@ -99,7 +99,7 @@ func (d *deployment) services(ctx context.Context, p release.Plan) error {
 // did not change may have suffered from the change of another, and gets time to
 // recover; one that was started has to stay well by itself.
 func (d *deployment) settled(ctx context.Context, _ release.Plan) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+	all, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wait sync.WaitGroup
 	for _, s := range d.Workload.Services {
@@ -108,13 +108,16 @@ func (d *deployment) settled(ctx context.Context, _ release.Plan) error {
 			await = d.watch.confirmed
 		}
 		wait.Go(func() {
-			if err := await(ctx, d.ids[s.Name]); err != nil {
+			if err := await(all, d.ids[s.Name]); err != nil {
 				cancel(err) // the first one counts
 			}
 		})
 	}
 	wait.Wait()
-	return context.Cause(ctx)
+	if err := ctx.Err(); err != nil { // by what it was cancelled, a signal, is for others to say
+		return err
+	}
+	return context.Cause(all)
 }
 
 func (d *deployment) service(ctx context.Context, s release.ServiceSpec, step release.Step) error {

@@ -2,6 +2,7 @@ package deploy_test
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -91,6 +92,27 @@ func TestOneAnswerIsNotEnough(t *testing.T) {
 				t.Errorf("%v (%s)", err, release.KindOf(err))
 			}
 		})
+	}
+}
+
+// Ctrl-C while health is asked again is a cancellation like any other, whatever
+// the signal's own error is; what was deployed stays for resume.
+func TestASignalWhileHealthIsAskedAgainIsACancellation(t *testing.T) {
+	w := starting(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	j := w.job(w.stack("1"), 1)
+	j.Timeout = 30 * time.Second
+	j.Probe = (&asking{answer: func(service string, times int) bool {
+		if service == "planner" && times == 1 {
+			time.AfterFunc(50*time.Millisecond, func() { cancel(errors.New("interrupt signal received")) })
+		}
+		return times == 1
+	}}).probe
+	if err := deploy.Finish(ctx, w.fake, j); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v (%s)", err, release.KindOf(err))
+	}
+	if c := w.container("planner"); c.State != "running" {
+		t.Errorf("it is %s", c.State)
 	}
 }
 
